@@ -1,0 +1,10 @@
+"""Features, matches and pair lists on disk. An unmodified hloc reads and writes the same files."""
+
+from __future__ import annotations
+
+from .features import FeatureReader, FeatureWriter
+from .hdf5 import check_name
+from .matches import MatchReader, MatchWriter
+from .pairs import read_pairs, write_pairs
+
+__all__ = ["FeatureReader", "FeatureWriter", "MatchReader", "MatchWriter", "check_name", "read_pairs", "write_pairs"]

@@ -1,0 +1,212 @@
+"""Features of many images in one HDF5 file, in hloc's layout plus the affine frames."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import StoreError
+from ..features import DESCRIPTOR_DTYPES, Features
+from .hdf5 import Reader, Writer, check_name, told_plainly
+
+_AXIS = 6.0  # length of a frame's axes at standard deviation 1, the package's frame convention
+_DETECTION_NOISE = 1.0  # pixels; hloc's localisation reads it from the keypoints' attribute `uncertainty`
+
+
+class FeatureWriter(Writer):
+    """Writes features image by image; a process killed at any moment leaves all images written before it.
+
+    Args:
+        path: the HDF5 file; made if there is none, continued if it was made with the same settings.
+        settings: all that the features depend on, plain JSON values.
+        overwrite: start over instead of continuing.
+        buffer: images gathered before the file is touched; 1 writes each at once (a few milliseconds each).
+
+    Raises:
+        StoreError: another writer holds the file, it was made with other settings (both are shown), it is
+            another program's, or it cannot be written.
+    """
+
+    kind = "features"
+
+    def __init__(
+        self, path: str | os.PathLike[str], settings: Mapping[str, Any], *, overwrite: bool = False, buffer: int = 1
+    ) -> None:
+        super().__init__(path, settings, overwrite=overwrite, buffer=buffer)
+
+    def __enter__(self) -> FeatureWriter:
+        return self
+
+    def names_done(self) -> set[str]:
+        """Names of the images that are complete, those still buffered not among them."""
+        return set(self._done)
+
+    def write(self, name: str, features: Features) -> None:
+        """File the features of one image, in place of earlier ones of that name.
+
+        Args:
+            name: the image's path relative to the image folder, with '/' and extension.
+
+        Raises:
+            StoreError: the name cannot be a key, or the file cannot be written.
+        """
+        self._queue(check_name(name), features)
+
+    def _finished(self, h5: Any) -> set[str]:
+        return {name for name, group in _image_groups(h5) if bool(group.attrs.get("complete", False))}
+
+    def _put(self, h5: Any, key: str, value: Features) -> None:
+        parts = key.split("/")
+        for depth in range(1, len(parts)):
+            above = "/".join(parts[:depth])
+            if above in h5 and "keypoints" in h5[above]:
+                raise StoreError(f"{self.path}: {key!r} cannot be filed under {above!r}, which is an image")
+        if key in h5:
+            if "keypoints" not in h5[key] and len(h5[key]):
+                raise StoreError(f"{self.path}: {key!r} is a folder of images in this file")
+            del h5[key]
+        group = h5.create_group(key)
+        keypoints = group.create_dataset("keypoints", data=value.keypoints)
+        keypoints.attrs["uncertainty"] = _DETECTION_NOISE
+        group.create_dataset("lafs", data=value.lafs)
+        group.create_dataset("scores", data=value.scores)
+        group.create_dataset("descriptors", data=np.ascontiguousarray(value.descriptors.T))
+        group.create_dataset("image_size", data=np.array(value.image_size, dtype=np.int64))
+        if value.meta:
+            group.attrs["meta"] = json.dumps(dict(value.meta), sort_keys=True)
+        group.attrs["complete"] = True
+
+
+def _image_groups(h5: Any) -> list[tuple[str, Any]]:
+    """(name, group) of every image, sorted by name; follows external links, so that a merged view reads as one."""
+    import h5py
+
+    found, waiting = [], [("", h5)]
+    while waiting:
+        prefix, group = waiting.pop()
+        for key in group:
+            child = group.get(key)
+            if isinstance(child, h5py.Group):
+                name = prefix + key
+                if "keypoints" in child:
+                    found.append((name, child))
+                else:
+                    waiting.append((name + "/", child))
+    return sorted(found, key=lambda item: item[0])
+
+
+class FeatureReader(Reader):
+    """Reads features of this package, of hloc, and of anything else in hloc's layout.
+
+    A file without `lafs` gives round frames around its keypoints: of its `scales` (standard deviation in pixels) and
+    `oris` (degrees, clockwise on the screen, as hloc writes them) where it has them, else upright of standard
+    deviation 1 pixel. Without `scores` all are 1; without `image_size` it is the smallest that holds the keypoints.
+    Keypoints and scores come as float32 whatever they were stored as.
+
+    Raises:
+        StoreError: there is no such file, or it is not readable HDF5.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self._names: list[str] | None = None
+
+    def __enter__(self) -> FeatureReader:
+        return self
+
+    def names(self) -> list[str]:
+        """Names of the complete images, sorted."""
+        if self._names is None:
+            with told_plainly(self.path, "list its images"):
+                groups = _image_groups(self._h5)
+                self._names = [name for name, group in groups if not self.own or bool(group.attrs.get("complete"))]
+        return list(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names()
+
+    def _group(self, name: str) -> Any:
+        check_name(name)
+        with told_plainly(self.path, f"read image {name!r}"):
+            group = self._h5.get(name)
+            if group is None or not hasattr(group, "keys") or "keypoints" not in group:
+                raise StoreError(f"{self.path} has no features of image {name!r}")
+            if self.own and not bool(group.attrs.get("complete", False)):
+                raise StoreError(f"{self.path}: the features of {name!r} are not complete; extract it again")
+            return group
+
+    def _array(self, group: Any, name: str, key: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+        with told_plainly(self.path, f"read {key} of {name!r}"):
+            dataset = group[key]
+            if not hasattr(dataset, "dtype") or dataset.dtype.kind not in "fiu":
+                raise StoreError(f"{self.path}: {key} of {name!r} is not an array of numbers")
+            array: NDArray[Any] = dataset[()]
+        if array.ndim != len(shape) or any(
+            want not in (None, got) for want, got in zip(shape, array.shape, strict=True)
+        ):
+            wanted = ", ".join("any" if want is None else str(want) for want in shape)
+            raise StoreError(f"{self.path}: {key} of {name!r} has shape {array.shape}, not ({wanted})")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise StoreError(f"{self.path}: {key} of {name!r} hold NaN or infinity; extract it again")
+        return array
+
+    def keypoints(self, name: str) -> NDArray[np.float32]:
+        """(N, 2) float32 x, y in pixels of the image file, pixel centres at integers."""
+        return self._array(self._group(name), name, "keypoints", (None, 2)).astype(np.float32, copy=False)
+
+    def lafs(self, name: str) -> NDArray[np.float32]:
+        """Local affine frames, (N, 2, 3) float32."""
+        group = self._group(name)
+        if "lafs" in group:
+            return self._array(group, name, "lafs", (None, 2, 3)).astype(np.float32, copy=False)
+        xy = self.keypoints(name)
+        count = len(xy)
+        scales = self._array(group, name, "scales", (count,)) if "scales" in group else np.ones(count)
+        turn = np.deg2rad(self._array(group, name, "oris", (count,)) if "oris" in group else np.zeros(count))
+        cos, sin = _AXIS * scales * np.cos(turn), _AXIS * scales * np.sin(turn)
+        rows = [cos, -sin, xy[:, 0], sin, cos, xy[:, 1]]
+        return np.stack(rows, axis=1).reshape(count, 2, 3).astype(np.float32)
+
+    def descriptors(self, name: str) -> NDArray[Any]:
+        """(N, D) float32, float16 or uint8, as stored; contiguous."""
+        return self._descriptors(self._group(name), name, None)
+
+    def _descriptors(self, group: Any, name: str, count: int | None) -> NDArray[Any]:
+        stored = self._array(group, name, "descriptors", (None, count))
+        if stored.dtype not in DESCRIPTOR_DTYPES:
+            stored = stored.astype(np.float32)
+        return np.ascontiguousarray(stored.T)
+
+    def image_size(self, name: str) -> tuple[int, int]:
+        """(width, height) of the image file in pixels."""
+        group = self._group(name)
+        if "image_size" not in group:
+            corner = self.keypoints(name).max(axis=0, initial=0)
+            return int(np.ceil(corner[0])) + 1, int(np.ceil(corner[1])) + 1
+        width, height = self._array(group, name, "image_size", (2,))
+        if width <= 0 or height <= 0:
+            raise StoreError(f"{self.path}: image_size of {name!r} is {width} x {height}")
+        return int(width), int(height)
+
+    def read(self, name: str) -> Features:
+        """All of one image.
+
+        Raises:
+            StoreError: there is no such image, or its record is damaged or inconsistent.
+        """
+        group = self._group(name)
+        lafs = self.lafs(name)
+        count = len(lafs)
+        has_scores = "scores" in group
+        scores = self._array(group, name, "scores", (count,)) if has_scores else np.ones(count)
+        descriptors = self._descriptors(group, name, count)
+        if len(self._array(group, name, "keypoints", (None, 2))) != count:
+            raise StoreError(f"{self.path}: keypoints and lafs of {name!r} differ in number; extract it again")
+        with told_plainly(self.path, f"read image {name!r}"):
+            meta = json.loads(group.attrs.get("meta", "{}"))
+            return Features(lafs, scores.astype(np.float32, copy=False), descriptors, self.image_size(name), meta)

@@ -1,0 +1,182 @@
+"""Changes to a file that happen as a whole or not at all, whenever the process is killed.
+
+HDF5 updates its tables in place, in many small writes; a process killed between two of them leaves earlier records
+unreadable (simulated kill after every single write of an append: about one in four left a broken file). So an append
+goes through `JournaledFile`: bytes beyond the old end are written to the file itself, where nobody looks yet, and
+changes of old bytes wait in memory until they are safe in a journal beside the file. `recover` finishes or undoes
+whatever an earlier process left.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_PAGE = 4096
+_BEGIN = b"hmjrnl-b"  # an append was under way: cut the file back to its old size
+_COMMIT = b"hmjrnl-c"  # the append was complete: put these pages in place
+_HEAD = struct.Struct("<8sQQI")  # kind, size of the file, number of pages, CRC-32 of the pages
+_PAGE_HEAD = struct.Struct("<QI")  # offset, length
+
+
+def journal_path(path: Path) -> Path:
+    """Where the journal of a file lies."""
+    return path.with_name(path.name + ".journal")
+
+
+def recover(path: Path) -> None:
+    """Finish or undo an append that another process did not live to finish. Only for the holder of the file's lock.
+
+    Raises:
+        OSError: the file or its journal cannot be read or written.
+    """
+    journal = journal_path(path)
+    try:
+        blob = journal.read_bytes()
+    except FileNotFoundError:
+        return
+    if path.exists() and len(blob) >= _HEAD.size:
+        kind, size, pages, checksum = _HEAD.unpack_from(blob)
+        body = blob[_HEAD.size :]
+        if kind in (_BEGIN, _COMMIT) and zlib.crc32(body) == checksum:
+            with open(path, "r+b") as file:
+                _apply(file, body, pages)
+                file.truncate(size)
+    journal.unlink()
+
+
+def _apply(file: Any, body: bytes, pages: int) -> None:
+    at = 0
+    for _ in range(pages):
+        offset, length = _PAGE_HEAD.unpack_from(body, at)
+        at += _PAGE_HEAD.size
+        file.seek(offset)
+        file.write(body[at : at + length])
+        at += length
+
+
+class JournaledFile(io.RawIOBase):
+    """A binary file whose old bytes stay as they are until `commit`; h5py opens it like any file object."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = open(path, "r+b", buffering=0)  # noqa: SIM115 (closed in close)
+        self._old_size = self._size = os.fstat(self._file.fileno()).st_size
+        self._position = 0
+        self._changed: dict[int, bytearray] = {}
+        self._write_journal(_BEGIN, self._old_size, b"", 0)
+
+    def _write_journal(self, kind: bytes, size: int, body: bytes, pages: int) -> None:
+        journal = journal_path(self._path)
+        part = journal.with_name(journal.name + ".part")
+        part.write_bytes(_HEAD.pack(kind, size, pages, zlib.crc32(body)) + body)
+        os.replace(part, journal)
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def _page(self, number: int) -> bytearray:
+        if number not in self._changed:
+            start = number * _PAGE
+            self._file.seek(start)
+            self._changed[number] = bytearray(self._file.read(min(_PAGE, self._old_size - start)))
+        return self._changed[number]
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        start, count = self._position, max(0, min(len(view), self._size - self._position))
+        self._file.seek(start)
+        done = 0
+        while done < count:
+            got = self._file.readinto(view[done:count])
+            if not got:  # a hole at the end that was asked for by truncate but not written
+                view[done:count] = bytes(count - done)
+                break
+            done += got
+        if start < self._old_size:
+            for number in range(start // _PAGE, (min(start + count, self._old_size) - 1) // _PAGE + 1):
+                page = self._changed.get(number)
+                if page is not None:
+                    low, high = max(start, number * _PAGE), min(start + count, number * _PAGE + len(page))
+                    view[low - start : high - start] = page[low - number * _PAGE : high - number * _PAGE]
+        self._position += count
+        return count
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        position, end = self._position, self._position + len(view)
+        at = position
+        while at < min(end, self._old_size):
+            number = at // _PAGE
+            page = self._page(number)
+            count = min(end, number * _PAGE + len(page)) - at
+            page[at - number * _PAGE : at - number * _PAGE + count] = view[at - position : at - position + count]
+            at += count
+        if at < end:
+            self._file.seek(at)
+            while at < end:
+                at += self._file.write(view[at - position :])
+        self._position = end
+        self._size = max(self._size, end)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self._position if size is None else size
+        # HDF5 sets the final size on closing. Old bytes are never cut: a longer file is as good.
+        self._size = max(size, self._old_size)
+        self._file.truncate(self._size)
+        return self._size
+
+    def commit(self) -> None:
+        """Make the changes, all of them."""
+        pages = [(number * _PAGE, bytes(page)) for number, page in sorted(self._changed.items())]
+        body = b"".join(_PAGE_HEAD.pack(offset, len(page)) + page for offset, page in pages)
+        self._write_journal(_COMMIT, self._size, body, len(pages))
+        _apply(self._file, body, len(pages))
+        journal_path(self._path).unlink()
+
+    def roll_back(self) -> None:
+        """Leave the file as it was."""
+        self._file.truncate(self._old_size)
+        journal_path(self._path).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextmanager
+def transaction(path: Path) -> Iterator[Any]:
+    """An `h5py.File` opened for changes that are made as a whole on leaving the block, or not at all if it raises."""
+    import h5py
+
+    file = JournaledFile(path)
+    try:
+        try:
+            with h5py.File(file, "r+") as h5:
+                yield h5
+        except BaseException:
+            file.roll_back()
+            raise
+        file.commit()
+    finally:
+        file.close()

@@ -1,0 +1,178 @@
+"""Matches of many image pairs in one HDF5 file, in hloc's layout."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, StoreError
+from ..features import Matches
+from .hdf5 import Reader, Writer, check_name, told_plainly
+
+
+def _key(name0: str, name1: str) -> str:
+    """hloc's group of a pair."""
+    return f"{name0.replace('/', '-')}/{name1.replace('/', '-')}"
+
+
+def _spare_key(name0: str, name1: str) -> str:
+    """Where a pair goes whose group is taken by another ('a/b.jpg' and 'a-b.jpg' share one)."""
+    digest = hashlib.sha256("\0".join((name0, name1)).encode()).hexdigest()[:12]
+    return f"{_key(name0, name1)}~{digest}"
+
+
+def _names(group: Any) -> tuple[str, str] | None:
+    """The true names of a pair's group, None in another program's file."""
+    name0, name1 = group.attrs.get("name0"), group.attrs.get("name1")
+    return None if name0 is None or name1 is None else (str(name0), str(name1))
+
+
+class MatchWriter(Writer):
+    """Writes matches pair by pair; a process killed at any moment leaves all pairs written before it.
+
+    Args: as `FeatureWriter`; `buffer` counts pairs.
+
+    Raises:
+        StoreError: as `FeatureWriter`.
+    """
+
+    kind = "matches"
+
+    def __init__(
+        self, path: str | os.PathLike[str], settings: Mapping[str, Any], *, overwrite: bool = False, buffer: int = 1
+    ) -> None:
+        super().__init__(path, settings, overwrite=overwrite, buffer=buffer)
+
+    def __enter__(self) -> MatchWriter:
+        return self
+
+    def pairs_done(self) -> set[tuple[str, str]]:
+        """The complete pairs, those still buffered not among them."""
+        return set(self._done)
+
+    def write(self, name0: str, name1: str, matches: Matches, count0: int) -> None:
+        """File the matches of one pair, in place of earlier ones of the same two names in the same order.
+
+        Args:
+            count0: how many features the first image has: hloc's layout has a row for each.
+
+        Raises:
+            StoreError: a name cannot be a key, or the file cannot be written.
+            DataError: a row is out of range, or a feature of the first image has two matches.
+        """
+        if check_name(name0) == check_name(name1):
+            raise DataError(f"image {name0!r} cannot be matched with itself")
+        rows = matches.pairs[:, 0]
+        if len(rows) and int(rows.max()) >= count0:
+            raise DataError(f"matches of {name0!r} point at row {int(rows.max())} of {count0} features")
+        if len(np.unique(rows)) != len(rows):
+            raise DataError(f"a feature of {name0!r} has two matches; hloc's layout holds one a feature")
+        matches0 = np.full(count0, -1, dtype=np.int32)
+        scores0 = np.zeros(count0, dtype=np.float32)
+        matches0[rows] = matches.pairs[:, 1]
+        scores0[rows] = matches.scores
+        self._queue((name0, name1), (matches0, scores0))
+
+    def _finished(self, h5: Any) -> set[tuple[str, str]]:
+        return {names for names, group in _pair_groups(h5) if bool(group.attrs.get("complete", False))}
+
+    def _put(self, h5: Any, key: tuple[str, str], value: tuple[NDArray[np.int32], NDArray[np.float32]]) -> None:
+        place = _key(*key)
+        if place in h5 and _names(h5[place]) != key:
+            place = _spare_key(*key)
+        if place in h5:
+            del h5[place]
+        group = h5.create_group(place)
+        group.create_dataset("matches0", data=value[0])
+        group.create_dataset("matching_scores0", data=value[1])
+        group.attrs["name0"], group.attrs["name1"] = key
+        group.attrs["complete"] = True
+
+
+def _pair_groups(h5: Any) -> list[tuple[tuple[str, str], Any]]:
+    """((name0, name1), group) of every pair, sorted; the groups' own names where the true ones are not known."""
+    import h5py
+
+    found = []
+    for outer, first in h5.items():
+        if not isinstance(first, h5py.Group):
+            continue
+        if "matches0" in first:  # hloc before 1.3: one level, names joined by '_', which cannot be told apart
+            found.append((_names(first) or (outer, ""), first))
+        for inner, group in first.items():
+            if isinstance(group, h5py.Group) and "matches0" in group:
+                found.append((_names(group) or (outer, inner), group))
+    return sorted(found, key=lambda item: item[0])
+
+
+class MatchReader(Reader):
+    """Reads matches of this package and of hloc.
+
+    hloc's files do not keep the true names: there `pairs` gives them with '-' in place of '/', and `read` takes the
+    true ones.
+
+    Raises:
+        StoreError: there is no such file, or it is not readable HDF5.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self._pairs: list[tuple[str, str]] | None = None
+
+    def __enter__(self) -> MatchReader:
+        return self
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The complete pairs, sorted."""
+        if self._pairs is None:
+            with told_plainly(self.path, "list its pairs"):
+                groups = _pair_groups(self._h5)
+                self._pairs = [names for names, group in groups if not self.own or bool(group.attrs.get("complete"))]
+        return list(self._pairs)
+
+    def _find(self, name0: str, name1: str) -> Any:
+        old = "_".join((name0.replace("/", "-"), name1.replace("/", "-")))
+        for place in (_spare_key(name0, name1), _key(name0, name1), old):
+            group = self._h5.get(place)
+            if group is not None and "matches0" in group and _names(group) in (None, (name0, name1)):
+                return group
+        return None
+
+    def __contains__(self, pair: tuple[str, str]) -> bool:
+        with told_plainly(self.path, f"look for pair {pair}"):
+            return self._find(*pair) is not None or self._find(*pair[::-1]) is not None
+
+    def read(self, name0: str, name1: str) -> Matches:
+        """Matches of a pair, stored in this order or the other.
+
+        Raises:
+            StoreError: there is no such pair, or its record is damaged.
+        """
+        check_name(name0), check_name(name1)
+        where = f"pair {name0!r}, {name1!r}"
+        with told_plainly(self.path, f"read {where}"):
+            group = self._find(name0, name1)
+            if group is None:
+                if self._find(name1, name0) is None:
+                    raise StoreError(f"{self.path} has no matches of {where}")
+                return self.read(name1, name0).swapped()
+            if self.own and not bool(group.attrs.get("complete", False)):
+                raise StoreError(f"{self.path}: the matches of {where} are not complete; match it again")
+            matches0 = group["matches0"][()]
+            scores0 = group["matching_scores0"][()] if "matching_scores0" in group else np.ones(len(matches0))
+        if matches0.ndim != 1 or matches0.dtype.kind not in "iu" or scores0.shape != matches0.shape:
+            raise StoreError(
+                f"{self.path}: {where}: matches0 must be integers (N,) and matching_scores0 as many numbers, "
+                f"got {matches0.dtype} {matches0.shape} and {scores0.dtype} {scores0.shape}"
+            )
+        if len(matches0) and (int(matches0.min()) < -1 or int(matches0.max()) > np.iinfo(np.int32).max):
+            raise StoreError(f"{self.path}: {where}: matches0 hold an index below -1 (wrapped int16?) or too large")
+        rows = np.flatnonzero(matches0 >= 0)
+        pairs = np.stack([rows, matches0[rows]], axis=1).astype(np.int32)
+        with told_plainly(self.path, f"read {where}"):
+            return Matches(pairs, scores0[rows].astype(np.float32))
