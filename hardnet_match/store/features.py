@@ -182,6 +182,13 @@ class FeatureReader(Reader):
             stored = stored.astype(np.float32)
         return np.ascontiguousarray(stored.T)
 
+    def descriptor_shape(self, name: str) -> tuple[int, int, str]:
+        """(N, D, dtype) of an image's descriptors, without reading them."""
+        group = self._group(name)
+        with told_plainly(self.path, f"read the shape of the descriptors of {name!r}"):
+            dim, count = group["descriptors"].shape
+            return int(count), int(dim), str(group["descriptors"].dtype)
+
     def image_size(self, name: str) -> tuple[int, int]:
         """(width, height) of the image file in pixels."""
         group = self._group(name)
