@@ -1,0 +1,226 @@
+"""A folder of photos becomes one features file: decoding runs ahead of the networks, and a second run goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, ImageError, OptionError, StoreError
+from ..features import Features
+from ..images import Picture, list_images, read_image, read_mask
+from ..store import FeatureWriter, check_name
+from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..extractor import FeatureExtractor
+
+log = logging.getLogger(__name__)
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+# Images that go through the networks together, and a bound on their pixels: memory follows the pixels.
+BATCH_IMAGES = 4
+BATCH_PIXELS = 8_000_000
+
+
+@dataclass(frozen=True)
+class ExtractSummary:
+    """What `extract_folder` did.
+
+    `images` were found, of these `extracted` now, `reused` from an earlier run and `skipped` with the reason.
+    """
+
+    features: str
+    images: int
+    extracted: int
+    reused: int
+    keypoints: int
+    seconds: float
+    settings: dict[str, Any]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    picture: Picture
+    mask: NDArray[np.bool_] | None
+
+
+def extract_folder(
+    folder: str | Path,
+    output: str | Path,
+    extractor: FeatureExtractor,
+    *,
+    names: Sequence[str] | None = None,
+    masks: str | Path | None = None,
+    max_size: int | None = 1600,
+    workers: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> ExtractSummary:
+    """Extract the features of every image of a folder into one HDF5 file.
+
+    Images that the file already holds whole, from the same settings, are kept; those that cannot be read are skipped
+    and named in the summary. Interrupted at any moment, the file stays readable and the next run goes on.
+    Memory is bounded: a few decoded images wait, and one batch is in work.
+
+    Args:
+        folder: of the images, subfolders included.
+        output: features file to write or to go on with; its folder exists.
+        extractor: what to extract with.
+        names: only these images, relative to the folder; all of them if None.
+        masks: folder of masks, `NAME.png` for image `NAME` (COLMAP's way); 0 means "no keypoints here".
+        max_size: images are shrunk to this many pixels on the longer side; coordinates are those of the file all the
+            same. None: as they are.
+        workers: threads that decode; as many as fit the processor if None.
+        overwrite: start anew instead of going on, whatever settings made the file.
+        quiet: no progress bar.
+
+    Raises:
+        OptionError: the folder has no images, the masks folder is missing, or a number cannot work.
+        StoreError: the file was made with other settings, or cannot be written.
+    """
+    folder, started = Path(folder), time.perf_counter()
+    if max_size is not None and max_size < 16:
+        raise OptionError(f"max size must be 16 pixels or more, got {max_size}")
+    if workers is not None and workers < 1:
+        raise OptionError(f"workers must be 1 or more, got {workers}")
+    if masks is not None and not Path(masks).is_dir():
+        raise OptionError(f"{masks}: no such folder of masks")
+    found = list(names) if names is not None else list_images(folder)
+    if not found:
+        raise OptionError(f"{folder}: no images found in it")
+    settings = {**extractor.settings, "max_size": max_size, "masks": masks is not None}
+
+    def load(name: str) -> _Loaded:
+        picture = read_image(folder / name, max_size=max_size)
+        mask = read_mask(masks, name, picture.size) if masks is not None else None
+        return _Loaded(picture, picture.fit_mask(mask) if mask is not None else None)
+
+    skipped = {name: reason for name in found if (reason := _unfit(name))}
+    keypoints = extracted = 0
+    with FeatureWriter(output, settings, overwrite=overwrite) as writer:
+        done = set(writer.names_done())
+        reused = sum(name in done for name in found)
+        todo = [name for name in found if name not in done and name not in skipped]
+        if reused:
+            log.info("%d of %d images are in %s already", reused, len(found), output)
+        threads = workers or min(4, os.cpu_count() or 1)
+        with (
+            progress_bar("extracting", len(found), "image", done=reused, quiet=quiet) as bar,
+            _Ahead(load, todo, threads, threads + BATCH_IMAGES) as loaded,
+        ):
+            for batch in _batches(loaded, folder, skipped):
+                for name, features in _extract(extractor, batch, folder, skipped):
+                    writer.write(name, features)
+                    keypoints += len(features)
+                    extracted += 1
+                bar.update(reused + extracted + len(skipped) - bar.n)
+            bar.update(len(found) - bar.n)
+    for name, reason in skipped.items():
+        log.warning("skipped %s: %s", name, reason)
+    return ExtractSummary(
+        features=str(output),
+        images=len(found),
+        extracted=extracted,
+        reused=reused,
+        keypoints=keypoints,
+        seconds=round(time.perf_counter() - started, 3),
+        settings=settings,
+        skipped=skipped,
+    )
+
+
+class _Ahead:
+    """Load values in threads, in order, never more than `ahead` of them before they are asked for."""
+
+    def __init__(self, load: Any, keys: Sequence[str], threads: int, ahead: int) -> None:
+        self._load, self._keys, self._ahead = load, iter(keys), ahead
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._waiting: deque[tuple[str, Future[_Loaded]]] = deque()
+
+    def __enter__(self) -> Iterator[tuple[str, Future[_Loaded]]]:
+        return self._run()
+
+    def __exit__(self, *error: object) -> None:
+        # Without waiting: on Ctrl-C nobody wants to see the images decoded that are under way.
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _fill(self) -> None:
+        for key in self._keys:
+            self._waiting.append((key, self._pool.submit(self._load, key)))
+            if len(self._waiting) >= self._ahead:
+                return
+
+    def _run(self) -> Iterator[tuple[str, Future[_Loaded]]]:
+        self._fill()
+        while self._waiting:
+            item = self._waiting.popleft()
+            yield item
+            self._fill()
+
+
+def _batches(
+    loaded: Iterator[tuple[str, Future[_Loaded]]], folder: Path, skipped: dict[str, str]
+) -> Iterator[list[tuple[str, _Loaded]]]:
+    batch: list[tuple[str, _Loaded]] = []
+    pixels = 0
+    for name, future in loaded:
+        try:
+            item = future.result()
+        except (ImageError, OSError, MemoryError) as error:
+            skipped[name] = _reason(error, folder / name)
+            continue
+        size = item.picture.pixels.shape[0] * item.picture.pixels.shape[1]
+        if batch and (len(batch) >= BATCH_IMAGES or pixels + size > BATCH_PIXELS):
+            yield batch
+            batch, pixels = [], 0
+        batch.append((name, item))
+        pixels += size
+    if batch:
+        yield batch
+
+
+def _extract(
+    extractor: FeatureExtractor, batch: list[tuple[str, _Loaded]], folder: Path, skipped: dict[str, str]
+) -> Iterator[tuple[str, Features]]:
+    """Features of a batch in the coordinates of the files; an image that breaks the batch is found and skipped."""
+    try:
+        results = extractor.extract_batch([item.picture.pixels for _, item in batch], [item.mask for _, item in batch])
+    except (DataError, ImageError) as error:
+        if len(batch) == 1:
+            skipped[batch[0][0]] = _reason(error, folder / batch[0][0])
+            return
+        for single in batch:
+            yield from _extract(extractor, [single], folder, skipped)
+        return
+    for (name, item), features in zip(batch, results, strict=True):
+        lafs = item.picture.to_original(features.lafs)
+        yield name, Features(lafs, features.scores, features.descriptors, item.picture.size, features.meta)
+
+
+def _unfit(name: str) -> str | None:
+    """Why an image cannot be filed under its name, if so."""
+    try:
+        check_name(name)
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def _reason(error: BaseException, path: Path) -> str:
+    """The error's text on one line, without the path: the summary names the image anyway."""
+    if isinstance(error, MemoryError):
+        return "too large for the memory"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.removeprefix(f"{path}: ")

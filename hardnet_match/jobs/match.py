@@ -1,0 +1,208 @@
+"""Match many image pairs: ordered so that a bounded cache reads each image's features as seldom as can be."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..devices import choose_device
+from ..errors import DataError, OptionError, StoreError
+from ..features import Features
+from ..matching import METHODS, Options, match
+from ..store import FeatureReader, MatchWriter, read_pairs
+from .pairs import exhaustive_pairs
+from .progress import progress_bar
+
+log = logging.getLogger(__name__)
+
+CACHE_BYTES = 2 << 30
+# A flush costs milliseconds, a pair of small images not much more.
+PAIRS_AT_ONCE = 16
+LAF_AND_SCORE_BYTES = 28
+
+
+@dataclass(frozen=True)
+class MatchSummary:
+    """What `match_features` did: `pairs` asked for, of these `matched` now, `reused` from an earlier run.
+
+    `matches` counts those made now; `skipped` holds the images that pairs name but the features file lacks.
+    """
+
+    matches_file: str
+    pairs: int
+    matched: int
+    reused: int
+    matches: int
+    reads: int
+    seconds: float
+    settings: dict[str, Any]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def match_features(
+    features: str | Path,
+    output: str | Path,
+    pairs: str | Path | Iterable[tuple[str, str]] | None = None,
+    *,
+    method: str = "smnn",
+    ratio: float = 0.9,
+    device: str = "auto",
+    cache_bytes: int = CACHE_BYTES,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> MatchSummary:
+    """Match the images of a features file with one another into a matches file.
+
+    Pairs that the file already holds, from the same settings and features, are kept. Interrupted at any moment, the
+    file stays readable and the next run goes on.
+
+    Args:
+        features: features file.
+        output: matches file to write or to go on with; its folder exists.
+        pairs: pairs of image names, or a text file of them, one pair a line; all pairs of the file if None.
+        method: `smnn`, `mnn`, `snn`, `fginn` or `adalam`.
+        ratio: ratio test threshold of the methods that have one.
+        device: `auto`, `cpu`, `cuda`, `mps`.
+        cache_bytes: memory for features that wait for their next pair.
+        overwrite: start anew instead of going on.
+        quiet: no progress bar.
+
+    Raises:
+        OptionError: the method, the ratio or the cache size cannot work.
+        StoreError: a file is missing, damaged, made from other features or settings, or no pair can be matched.
+    """
+    started = time.perf_counter()
+    if cache_bytes < 1:
+        raise OptionError(f"the cache needs some memory, got {cache_bytes} bytes")
+    if method not in METHODS:
+        raise OptionError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
+    Options(ratio=ratio)
+    choose_device(device)
+    with FeatureReader(features) as reader:
+        names = list(reader.names())
+        wanted = _wanted(pairs, names)
+        known = set(names)
+        usable = [pair for pair in wanted if known.issuperset(pair)]
+        skipped = {name: f"not in {features}" for pair in wanted for name in pair if name not in known}
+        if not usable:
+            raise StoreError(
+                f"{features}: no pair to match: it holds {len(names)} image(s)"
+                + (f", and {len(wanted)} pair(s) name others" if wanted else "")
+            )
+        settings = {
+            "method": method,
+            "ratio": ratio,
+            "features": reader.settings_hash,
+        }
+        cache = FeatureCache(reader.read, cache_bytes)
+        count = 0
+        with MatchWriter(output, settings, overwrite=overwrite, buffer=PAIRS_AT_ONCE) as writer:
+            done = {frozenset(pair) for pair in writer.pairs_done()}
+            todo = [pair for pair in usable if frozenset(pair) not in done]
+            reused = len(usable) - len(todo)
+            if reused:
+                log.info("%d of %d pairs are in %s already", reused, len(usable), output)
+            sizes = {name: _stored_bytes(reader, name) for name in dict.fromkeys(n for pair in todo for n in pair)}
+            ordered = order_pairs(todo, sizes, cache_bytes)
+            with progress_bar("matching", len(usable), "pair", done=reused, quiet=quiet) as bar:
+                for name0, name1 in ordered:
+                    first, second = cache.get(name0), cache.get(name1)
+                    try:
+                        found = match(first, second, method=method, ratio=ratio, device=device)
+                    except DataError as error:
+                        raise StoreError(f"{features}: {name0} and {name1} cannot be matched: {error}") from error
+                    writer.write(name0, name1, found, len(first))
+                    count += len(found)
+                    bar.update()
+    for name, reason in skipped.items():
+        log.warning("skipped %s: %s", name, reason)
+    return MatchSummary(
+        matches_file=str(output),
+        pairs=len(wanted),
+        matched=len(todo),
+        reused=reused,
+        matches=count,
+        reads=cache.reads,
+        seconds=round(time.perf_counter() - started, 3),
+        settings=settings,
+        skipped=skipped,
+    )
+
+
+def _wanted(pairs: str | Path | Iterable[tuple[str, str]] | None, names: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs, each once whichever way round, none of an image with itself."""
+    if pairs is None:
+        return exhaustive_pairs(names)
+    listed = read_pairs(pairs) if isinstance(pairs, str | Path) else pairs
+    once: dict[frozenset[str], tuple[str, str]] = {}
+    for name0, name1 in listed:
+        if name0 != name1:
+            once.setdefault(frozenset((name0, name1)), (name0, name1))
+    return list(once.values())
+
+
+def order_pairs(pairs: Sequence[tuple[str, str]], sizes: dict[str, int], cache_bytes: int) -> list[tuple[str, str]]:
+    """Order pairs so that an LRU cache of `cache_bytes` reads seldom.
+
+    Images are cut into blocks of half the cache; pairs are done block against block, going to and fro, so that the
+    cache holds both blocks and one of them stays for the next. All pairs of N images in B blocks cost about
+    N (B + 1) / 2 reads, where the plain order costs N^2 / 2 as soon as the images do not fit.
+    """
+    block: dict[str, int] = {}
+    current = filled = 0
+    for name in dict.fromkeys(name for pair in pairs for name in pair):
+        if filled and filled + sizes[name] > cache_bytes // 2:
+            current, filled = current + 1, 0
+        block[name] = current
+        filled += sizes[name]
+
+    place = {name: index for index, name in enumerate(block)}
+
+    def key(pair: tuple[str, str]) -> tuple[int, int, int, int]:
+        # Within two blocks the first block's images change fastest: they were then all used a moment ago, and it is
+        # the other block that makes room for its successor.
+        first, second = sorted(pair, key=place.__getitem__)
+        low, high = block[first], block[second]
+        return low, high if low % 2 == 0 else -high, place[second], place[first]
+
+    return sorted(pairs, key=key)
+
+
+class FeatureCache:
+    """Features by name, read when first asked for; the longest unused go when `capacity` bytes are exceeded."""
+
+    def __init__(self, read: Callable[[str], Features], capacity: int) -> None:
+        self._read, self._capacity = read, capacity
+        self._held: OrderedDict[str, Features] = OrderedDict()
+        self._bytes = 0
+        self.reads = 0
+
+    def get(self, name: str) -> Features:
+        """The features of an image."""
+        if name in self._held:
+            self._held.move_to_end(name)
+            return self._held[name]
+        features = self._read(name)
+        self.reads += 1
+        self._held[name] = features
+        self._bytes += _nbytes(features)
+        # The two of the pair in work stay, however large.
+        while self._bytes > self._capacity and len(self._held) > 2:
+            self._bytes -= _nbytes(self._held.popitem(last=False)[1])
+        return features
+
+
+def _stored_bytes(reader: FeatureReader, name: str) -> int:
+    count, dim, dtype = reader.descriptor_shape(name)
+    return count * (dim * np.dtype(dtype).itemsize + LAF_AND_SCORE_BYTES)
+
+
+def _nbytes(features: Features) -> int:
+    return int(features.lafs.nbytes + features.scores.nbytes + features.descriptors.nbytes)

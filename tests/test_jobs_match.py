@@ -1,0 +1,136 @@
+"""Matching many pairs: few reads under a small cache, resume, and files that do not fit together."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardnet_match.errors import OptionError, StoreError
+from hardnet_match.features import Features
+from hardnet_match.jobs.match import FeatureCache, match_features, order_pairs
+from hardnet_match.matching import match
+from hardnet_match.store import FeatureReader, FeatureWriter, MatchReader, write_pairs
+
+SETTINGS = {"preset": "by hand", "max_keypoints": 40}
+
+
+def some_features(seed: int, count: int = 40) -> Features:
+    """Noisy copies of the same descriptors, so that images do match."""
+    common = np.random.default_rng(0).normal(size=(count, 16))
+    rng = np.random.default_rng(seed)
+    descriptors = (common + 0.3 * rng.normal(size=common.shape))[rng.permutation(count)]
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    lafs = rng.uniform(1, 99, (count, 2, 3))
+    scores = rng.uniform(size=count)
+    return Features(*(x.astype(np.float32) for x in (lafs, scores, descriptors)), (100, 100))
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    path = tmp_path / "features.h5"
+    with FeatureWriter(path, SETTINGS) as writer:
+        for i in range(6):
+            writer.write(f"folder/image {i}.jpg", some_features(i))
+    return path
+
+
+def contents(path: Path) -> dict[tuple[str, str], list[list[int]]]:
+    with MatchReader(path) as reader:
+        return {pair: reader.read(*pair).pairs.tolist() for pair in reader.pairs()}
+
+
+def reads_of(order: list[tuple[str, str]], images_that_fit: int) -> int:
+    one = some_features(0)
+    size = one.lafs.nbytes + one.scores.nbytes + one.descriptors.nbytes
+    cache = FeatureCache(lambda name: one, size * images_that_fit)
+    for pair in order:
+        for name in pair:
+            cache.get(name)
+    return cache.reads
+
+
+@pytest.mark.parametrize("fit", [4, 8, 20])
+def test_block_order_reads_little(fit: int) -> None:
+    names = [f"{i:03d}" for i in range(60)]
+    plain = list(combinations(names, 2))
+    one = some_features(0)
+    size = one.lafs.nbytes + one.scores.nbytes + one.descriptors.nbytes
+    ordered = order_pairs(plain, dict.fromkeys(names, size), fit * size)
+    assert sorted(map(frozenset, ordered), key=sorted) == sorted(map(frozenset, plain), key=sorted)
+    blocks = -(-60 // (fit // 2))
+    # Every block meets every other once: one of the two stays in the cache, the other is read.
+    assert reads_of(ordered, fit) <= 60 * (blocks + 1) / 2 + 60
+    assert reads_of(ordered, fit) < reads_of(plain, fit) / (fit / 4)
+
+
+def test_everything_fits_everything_is_read_once(features: Path, tmp_path: Path) -> None:
+    summary = match_features(features, tmp_path / "m.h5", quiet=True)
+    assert (summary.pairs, summary.matched, summary.reused, summary.reads) == (15, 15, 0, 6)
+    assert summary.matches == sum(map(len, contents(tmp_path / "m.h5").values())) > 15 * 20
+    with FeatureReader(features) as reader:
+        first, second = (reader.read(f"folder/image {i}.jpg") for i in (1, 4))
+    expected = match(first, second, method="smnn", ratio=0.9, device="cpu").pairs.tolist()
+    assert contents(tmp_path / "m.h5")["folder/image 1.jpg", "folder/image 4.jpg"] == expected
+
+
+def test_a_small_cache_gives_the_same(features: Path, tmp_path: Path) -> None:
+    match_features(features, tmp_path / "large.h5", quiet=True)
+    summary = match_features(features, tmp_path / "small.h5", cache_bytes=1, quiet=True)
+    assert summary.reads > 6
+    large = {frozenset(pair) for pair in contents(tmp_path / "large.h5")}
+    assert {frozenset(pair) for pair in contents(tmp_path / "small.h5")} == large
+
+
+def test_going_on_gives_the_same_as_one_run(features: Path, tmp_path: Path) -> None:
+    some = [("folder/image 1.jpg", "folder/image 0.jpg"), ("folder/image 2.jpg", "folder/image 3.jpg")]
+    write_pairs(tmp_path / "some.txt", some)
+    first = match_features(features, tmp_path / "m.h5", tmp_path / "some.txt", quiet=True)
+    assert (first.matched, first.reused) == (2, 0)
+    second = match_features(features, tmp_path / "m.h5", quiet=True)
+    assert (second.matched, second.reused) == (13, 2)
+    match_features(features, tmp_path / "whole.h5", quiet=True)
+    with MatchReader(tmp_path / "m.h5") as resumed:
+        for pair, rows in contents(tmp_path / "whole.h5").items():
+            assert sorted(resumed.read(*pair).pairs.tolist()) == sorted(rows)
+
+
+def test_pairs_of_unknown_images_are_named(features: Path, tmp_path: Path) -> None:
+    pairs = [("folder/image 1.jpg", "gone.jpg"), ("folder/image 1.jpg", "folder/image 2.jpg")]
+    summary = match_features(features, tmp_path / "m.h5", pairs, quiet=True)
+    assert summary.skipped.keys() == {"gone.jpg"}
+    assert summary.matched == 1
+    with pytest.raises(StoreError, match="no pair to match"):
+        match_features(features, tmp_path / "n.h5", pairs[:1], quiet=True)
+
+
+def test_other_settings_and_other_features_are_refused(features: Path, tmp_path: Path) -> None:
+    match_features(features, tmp_path / "m.h5", quiet=True)
+    with pytest.raises(StoreError, match=r"ratio: 0\.9 -> 0\.8"):
+        match_features(features, tmp_path / "m.h5", ratio=0.8, quiet=True)
+    with FeatureWriter(tmp_path / "other.h5", {**SETTINGS, "max_keypoints": 41}) as writer:
+        for i in range(2):
+            writer.write(f"folder/image {i}.jpg", some_features(i + 50))
+    with pytest.raises(StoreError, match="features"):
+        match_features(tmp_path / "other.h5", tmp_path / "m.h5", quiet=True)
+    assert len(contents(tmp_path / "m.h5")) == 15
+    summary = match_features(tmp_path / "other.h5", tmp_path / "m.h5", overwrite=True, quiet=True)
+    assert (summary.matched, len(contents(tmp_path / "m.h5"))) == (1, 1)
+
+
+@pytest.mark.parametrize("option", [{"method": "best"}, {"ratio": 0.0}, {"device": "abacus"}, {"cache_bytes": 0}])
+def test_options_that_cannot_work(features: Path, tmp_path: Path, option: dict[str, object]) -> None:
+    with pytest.raises(OptionError):
+        match_features(features, tmp_path / "m.h5", quiet=True, **option)  # type: ignore[arg-type]
+    assert not (tmp_path / "m.h5").exists()
+
+
+def test_an_image_without_features_is_a_pair_without_matches(tmp_path: Path) -> None:
+    empty = Features(np.zeros((0, 2, 3), np.float32), np.zeros(0, np.float32), np.zeros((0, 16), np.float32), (9, 9))
+    with FeatureWriter(tmp_path / "f.h5", SETTINGS) as writer:
+        writer.write("a.jpg", some_features(1))
+        writer.write("b.jpg", empty)
+    assert match_features(tmp_path / "f.h5", tmp_path / "m.h5", quiet=True).matches == 0
+    assert contents(tmp_path / "m.h5") == {("a.jpg", "b.jpg"): []}
