@@ -427,7 +427,8 @@ except StoreError as error:
     print("refused:", error)
 writer.close()
 """
-    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert "refused:" in done.stdout
     assert done.stderr == ""
     assert "f.h5: cannot write to it" in done.stdout
@@ -644,6 +645,33 @@ def test_journaled_file_is_a_file(
     file.close()
     assert path.read_bytes() == (model.getvalue() if keep else old)
     assert not journal_path(path).exists()
+
+
+@pytest.mark.parametrize("go_on", [False, True])
+def test_a_failure_while_changes_are_put_in_place_is_made_good_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, go_on: bool
+) -> None:
+    path = tmp_path / "f.h5"
+    real_apply = journal_module._apply
+
+    def fails(file: object, body: bytes, pages: int) -> None:
+        real_apply(file, body, 1)
+        raise OSError("the disk went away")
+
+    with FeatureWriter(path, SETTINGS) as writer:
+        for i in range(8):
+            writer.write(f"{i}.jpg", make_features(3))
+        with monkeypatch.context() as patch:
+            patch.setattr(journal_module, "_apply", fails)
+            with pytest.raises(StoreError, match="went away"):
+                writer.write("last.jpg", make_features(5))
+        assert journal_path(path).exists()
+        if go_on:
+            writer.write("more.jpg", make_features(5))
+    with FeatureReader(path) as reader:
+        assert len(reader.names()) == 9 + go_on
+        assert_same(reader.read("last.jpg"), make_features(5))
+    assert os.listdir(tmp_path) == ["f.h5"]
 
 
 def test_a_damaged_journal_is_ignored(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..errors import StoreError
 from ..features import DESCRIPTOR_DTYPES, Features
+from ..frames import MR_SIZE, make_lafs
 from .hdf5 import Reader, Writer, check_name, told_plainly
 
-_AXIS = 6.0  # length of a frame's axes at standard deviation 1, the package's frame convention
 _DETECTION_NOISE = 1.0  # pixels; hloc's localisation reads it from the keypoints' attribute `uncertainty`
 
 
@@ -167,10 +167,8 @@ class FeatureReader(Reader):
         xy = self.keypoints(name)
         count = len(xy)
         scales = self._array(group, name, "scales", (count,)) if "scales" in group else np.ones(count)
-        turn = np.deg2rad(self._array(group, name, "oris", (count,)) if "oris" in group else np.zeros(count))
-        cos, sin = _AXIS * scales * np.cos(turn), _AXIS * scales * np.sin(turn)
-        rows = [cos, -sin, xy[:, 0], sin, cos, xy[:, 1]]
-        return np.stack(rows, axis=1).reshape(count, 2, 3).astype(np.float32)
+        clockwise = self._array(group, name, "oris", (count,)) if "oris" in group else np.zeros(count)
+        return make_lafs(xy, scales * MR_SIZE, -clockwise)
 
     def descriptors(self, name: str) -> NDArray[Any]:
         """(N, D) float32, float16 or uint8, as stored; contiguous."""

@@ -62,7 +62,11 @@ def _apply(file: Any, body: bytes, pages: int) -> None:
 
 
 class JournaledFile(io.RawIOBase):
-    """A binary file whose old bytes stay as they are until `commit`; h5py opens it like any file object."""
+    """A binary file whose old bytes stay as they are until `commit`; h5py opens it like any file object.
+
+    h5py does not recover from an exception inside its calls. So the first failure to write (no space, ...) is kept in
+    `error`, later writes go nowhere, and `commit` raises it.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -70,13 +74,19 @@ class JournaledFile(io.RawIOBase):
         self._old_size = self._size = os.fstat(self._file.fileno()).st_size
         self._position = 0
         self._changed: dict[int, bytearray] = {}
+        self.error: OSError | None = None
+        self._committed = False
         self._write_journal(_BEGIN, self._old_size, b"", 0)
 
     def _write_journal(self, kind: bytes, size: int, body: bytes, pages: int) -> None:
         journal = journal_path(self._path)
         part = journal.with_name(journal.name + ".part")
-        part.write_bytes(_HEAD.pack(kind, size, pages, zlib.crc32(body)) + body)
-        os.replace(part, journal)
+        try:
+            part.write_bytes(_HEAD.pack(kind, size, pages, zlib.crc32(body)) + body)
+            os.replace(part, journal)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
 
     def readable(self) -> bool:
         return True
@@ -131,10 +141,13 @@ class JournaledFile(io.RawIOBase):
             count = min(end, number * _PAGE + len(page)) - at
             page[at - number * _PAGE : at - number * _PAGE + count] = view[at - position : at - position + count]
             at += count
-        if at < end:
-            self._file.seek(at)
-            while at < end:
-                at += self._file.write(view[at - position :])
+        if at < end and self.error is None:
+            try:
+                self._file.seek(at)
+                while at < end:
+                    at += self._file.write(view[at - position :])
+            except OSError as error:
+                self.error = error
         self._position = end
         self._size = max(self._size, end)
         return len(view)
@@ -143,19 +156,32 @@ class JournaledFile(io.RawIOBase):
         size = self._position if size is None else size
         # HDF5 sets the final size on closing. Old bytes are never cut: a longer file is as good.
         self._size = max(size, self._old_size)
-        self._file.truncate(self._size)
+        if self.error is None:
+            try:
+                self._file.truncate(self._size)
+            except OSError as error:
+                self.error = error
         return self._size
 
     def commit(self) -> None:
-        """Make the changes, all of them."""
+        """Make the changes, all of them.
+
+        Raises:
+            OSError: something could not be written; `roll_back` then.
+        """
+        if self.error is not None:
+            raise self.error
         pages = [(number * _PAGE, bytes(page)) for number, page in sorted(self._changed.items())]
         body = b"".join(_PAGE_HEAD.pack(offset, len(page)) + page for offset, page in pages)
         self._write_journal(_COMMIT, self._size, body, len(pages))
+        self._committed = True
         _apply(self._file, body, len(pages))
         journal_path(self._path).unlink()
 
     def roll_back(self) -> None:
-        """Leave the file as it was."""
+        """Leave the file as it was; once the journal is complete, leave both to `recover`."""
+        if self._committed:
+            return
         self._file.truncate(self._old_size)
         journal_path(self._path).unlink(missing_ok=True)
 
@@ -166,17 +192,22 @@ class JournaledFile(io.RawIOBase):
 
 @contextmanager
 def transaction(path: Path) -> Iterator[Any]:
-    """An `h5py.File` opened for changes that are made as a whole on leaving the block, or not at all if it raises."""
+    """An `h5py.File` opened for changes that are made as a whole on leaving the block, or not at all if it raises.
+
+    Only for the holder of the file's lock.
+    """
     import h5py
 
+    recover(path)  # an earlier one of this very process may have failed half-way
     file = JournaledFile(path)
     try:
-        try:
-            with h5py.File(file, "r+") as h5:
-                yield h5
-        except BaseException:
-            file.roll_back()
-            raise
+        with h5py.File(file, "r+") as h5:
+            yield h5
         file.commit()
+    except BaseException as error:
+        file.roll_back()
+        if file.error is not None and error is not file.error:
+            raise file.error from error
+        raise
     finally:
         file.close()
