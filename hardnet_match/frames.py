@@ -1,7 +1,9 @@
 """Local affine frames (LAFs) and every conversion of them; numpy only.
 
-A LAF is a (2, 3) matrix [A | c] in pixels, the centre of the top-left pixel at (0, 0): it maps the unit square [-1, 1]^2 of a
-patch into the image, x = A u + c. The sense of angles is kornia's: `laf_orientation` is positive counter-clockwise as the image
+A LAF is a (2, 3) matrix [A | c] in pixels, the centre of the top-left pixel at (0, 0): it maps the unit square [-1,
+1]^2 of a
+patch into the image, x = A u + c. The sense of angles is kornia's: `laf_orientation` is positive counter-clockwise
+as the image
 is looked at (y down), so that an upright frame turned by t is A = s [[cos t, sin t], [-sin t, cos t]].
 """
 
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     import cv2
 
 MR_SIZE = 6.0
-"""Length of a frame's axes in standard deviations of the blob it stands for: the measurement region is 12 sigma wide."""
+"""Length of a frame's axes in standard deviations of the blob it stands for: the measurement region is 12 sigma
+wide."""
 
 _COLMAP_ORIGIN = 0.5
 """COLMAP puts (0, 0) at the corner of the top-left pixel, everybody else here at its centre."""
@@ -145,7 +148,9 @@ def from_oxford(ellipses: ArrayLike) -> Lafs:
     det = a * c - b * b
     bad = ~((a > 0) & (det > 0) & np.isfinite(rows).all(axis=1))
     if bad.any():
-        raise DataError(f"row {int(np.argmax(bad))} is not an ellipse: a b c = {rows[int(np.argmax(bad)), 2:].tolist()}")
+        raise DataError(
+            f"row {int(np.argmax(bad))} is not an ellipse: a b c = {rows[int(np.argmax(bad)), 2:].tolist()}"
+        )
     covariance = np.stack([c / det, -b / det, -b / det, a / det], axis=1).reshape(-1, 2, 2)
     return _with_centres(_lower_triangular(covariance), rows[:, :2])
 

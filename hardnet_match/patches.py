@@ -13,8 +13,10 @@ _CHUNK = 1024
 def extract_patches(pyramid: list[Tensor], lafs: Tensor, patch_size: int = 32) -> Tensor:
     """Sample each frame's patch from the pyramid level that neither aliases nor blurs it.
 
-    Cell (i, j) of a patch reads the image at c + A (u_j, u_i) with u_k = (2 k + 1) / P - 1; the level is floor(log2(2 s / P)) for
-    s = sqrt|det A|. Outside the image the border pixel repeats. Values are those of `kornia.feature.extract_patches_from_pyramid`.
+    Cell (i, j) of a patch reads the image at c + A (u_j, u_i) with u_k = (2 k + 1) / P - 1; the level is
+    floor(log2(2 s / P)) for
+    s = sqrt|det A|. Outside the image the border pixel repeats. Values are those of
+    `kornia.feature.extract_patches_from_pyramid`.
 
     Args:
         pyramid: levels of `pyramid.patch_pyramid`, each (1, 1, H, W).
@@ -35,7 +37,7 @@ def extract_patches(pyramid: list[Tensor], lafs: Tensor, patch_size: int = 32) -
     # grid_sample's own coordinates: -1 and 1 are the outer edges of the border pixels, on every level alike.
     frames = torch.cat([lafs[:, :, :2], lafs[:, :, 2:] + 0.5], dim=2) * (2 / size)[None, :, None]
     for index, image in enumerate(pyramid):
-        for rows in torch.nonzero(level == index)[:, 0].split(_CHUNK):
+        for rows in torch.split(torch.nonzero(level == index)[:, 0], _CHUNK):
             a = frames[rows]
             across = a[:, None, None, :, 0] * steps[None, None, :, None]
             down = a[:, None, None, :, 1] * steps[None, :, None, None] + (a[:, None, None, :, 2] - 1)

@@ -1,7 +1,8 @@
 """Blurs and pyramids: the image operations that detection and patch sampling share.
 
 Images are (1, 1, H, W) float32 tensors. On the CPU the filters run in OpenCV, which is several times faster than a
-one-channel convolution; on any other device, and wherever a gradient is wanted, the same filters run in torch. Both borders
+one-channel convolution; on any other device, and wherever a gradient is wanted, the same filters run in torch. Both
+borders
 mirror without repeating the edge pixel; the two agree to float rounding (tests/test_pyramid.py).
 """
 
@@ -51,7 +52,8 @@ def double(image: Tensor) -> Tensor:
 def patch_pyramid(image: Tensor, patch_size: int = 32) -> list[Tensor]:
     """The levels that patches are sampled from: each blurred by a 5-tap binomial and halved, down to `patch_size`.
 
-    Levels, sizes and values are those of `kornia.feature.extract_patches_from_pyramid`, so that one frame gives one patch here and there.
+    Levels, sizes and values are those of `kornia.feature.extract_patches_from_pyramid`, so that one frame gives one
+    patch here and there.
     """
     levels = [image]
     while min(levels[-1].shape[-2:]) // 2 >= patch_size:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import cv2
-import numpy as np
 from torch import Tensor
 
-from ..errors import DataError, OptionError
-from ..frames import MR_SIZE
+from ..errors import DataError
 from ..pyramid import image_of, plane, uses_opencv
 from .scale_space import ScaleSpaceDetector
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch.nn.functional as F
@@ -13,15 +15,17 @@ from .scale_space import ScaleSpaceDetector
 
 
 class Hessian(ScaleSpaceDetector):
-    """Maxima of sigma^4 (Lxx Lyy - Lxy^2); arguments and shapes are those of `ScaleSpaceDetector`.
+    """Maxima of sigma^4 |Lxx Lyy - Lxy^2|; arguments and shapes are those of `ScaleSpaceDetector`.
 
-    Negative determinants, saddle points, are dropped unless `saddles`: they repeat less well.
+    `saddles` keeps the maxima of negative determinants, saddle points, too. Within one budget of keypoints they
+    repeat more
+    often and locate better than the weaker blobs that would come in their place (scripts/bench_detectors.py).
     """
 
     default_threshold = 2e-5
 
-    def __init__(self, *, saddles: bool = False, **options: float) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
+    def __init__(self, *, saddles: bool = True, **options: Any) -> None:
+        super().__init__(**options)
         self.saddles = saddles
 
     def response(self, image: Tensor, finer: Tensor | None, sigma: float) -> Tensor:
@@ -51,4 +55,5 @@ def _determinant_opencv(image: NDArray[np.float32], sigma: float) -> NDArray[np.
     xy = cv2.Sobel(image, cv2.CV_32F, 1, 1, ksize=1, scale=norm / 4, borderType=border)
     cv2.multiply(xx, yy, dst=xx)
     cv2.multiply(xy, xy, dst=xy)
-    return cv2.subtract(xx, xy, dst=xx)
+    cv2.subtract(xx, xy, dst=xx)
+    return np.asarray(xx)

@@ -1,7 +1,9 @@
 """Blob and corner detectors over a Gaussian scale space: one walk, any response.
 
-The walk is SIFT's (Lowe, IJCV 2004): octaves of `levels` scales, the first on the doubled image, each next one on every second
-pixel of the one before. Only three responses are held at a time, so that memory grows with the image and with nothing else.
+The walk is SIFT's (Lowe, IJCV 2004): octaves of `levels` scales, the first on the doubled image, each next one on
+every second
+pixel of the one before. Only three responses are held at a time, so that memory grows with the image and with
+nothing else.
 A candidate is a maximum among its 26 neighbours in space and scale; its position and scale are then the maximum of the
 quadratic through those 27 values. Detectors differ in the response alone.
 """
@@ -34,7 +36,8 @@ _SURPLUS = 3
 
 @dataclass
 class Level:
-    """One scale: its response, its blur in pixels of this octave, and how its pixels lie on the image: x = step * i + origin."""
+    """One scale: its response, its blur in pixels of this octave, and how its pixels lie on the image: x = step * i
+    + origin."""
 
     response: Tensor
     sigma: float
@@ -50,13 +53,16 @@ class ScaleSpaceDetector(nn.Module):
         sigma: blur of an octave's first scale, in its pixels.
         upsample: whether the first octave is the doubled image; finds the small blobs that locate best.
         threshold: responses below are not candidates (images are in [0, 1], responses scale-normalised).
-        edge_ratio: largest ratio of the response's principal curvatures in the image plane; larger ones are edges, whose
+        edge_ratio: largest ratio of the response's principal curvatures in the image plane; larger ones are edges,
+            whose
             position along the edge means nothing.
         border: frames whose centre is closer to the image's border than this many blob sigmas are dropped.
 
     Shape:
-        - image: (1, 1, H, W) float32 in [0, 1], grey; mask: (H, W) bool or None, False where no frame may have its centre.
-        - returns frames (N, 2, 3), upright circles with axes of 6 sigma, strongest first, and responses (N,); N is whatever was found, at most
+        - image: (1, 1, H, W) float32 in [0, 1], grey; mask: (H, W) bool or None, False where no frame may have its
+          centre.
+        - returns frames (N, 2, 3), upright circles with axes of 6 sigma, strongest first, and responses (N,); N is
+          whatever was found, at most
           `max_keypoints`, and never padded.
     """
 
@@ -83,7 +89,8 @@ class ScaleSpaceDetector(nn.Module):
         self.edge_ratio, self.border = edge_ratio, border
 
     def response(self, image: Tensor, finer: Tensor | None, sigma: float) -> Tensor:
-        """Scale-normalised response of one scale: a blurred image (1, 1, H, W), the next finer scale's, its sigma in pixels.
+        """Scale-normalised response of one scale: a blurred image (1, 1, H, W), the next finer scale's, its sigma in
+        pixels.
 
         The sign says which kind of blob; the walk looks for maxima of the magnitude.
         """
@@ -102,7 +109,7 @@ class ScaleSpaceDetector(nn.Module):
         x, y, sigma, score = (torch.cat(column) for column in zip(*found, strict=True))
         # Stable, so that equal responses (a synthetic picture) come in the same order on every run.
         best = torch.sort(score, descending=True, stable=True).indices[:max_keypoints]
-        return _frames(x[best], y[best], sigma[best] * MR_SIZE), score[best]
+        return frames_at(x[best], y[best], sigma[best] * MR_SIZE), score[best]
 
     def _octaves(self, image: Tensor) -> Iterator[Iterator[Level]]:
         step, origin, blur = 1.0, 0.0, _CAMERA_SIGMA
@@ -183,11 +190,13 @@ def refine(cube: Tensor, edge_ratio: float) -> tuple[Tensor, Tensor, Tensor]:
     """Maximum of the quadratic through each 3 x 3 x 3 neighbourhood (scale, y, x) with its largest value in the middle.
 
     Returns:
-        offsets (N, 3) as x, y, scale in cells, the quadratic's value there (N,), and which are well-formed maxima and no edges (N,).
+        offsets (N, 3) as x, y, scale in cells, the quadratic's value there (N,), and which are well-formed maxima
+        and no edges (N,).
     """
     c = cube.double()
     mid = c[:, 1, 1, 1]
-    gradient = torch.stack([c[:, 1, 1, 2] - c[:, 1, 1, 0], c[:, 1, 2, 1] - c[:, 1, 0, 1], c[:, 2, 1, 1] - c[:, 0, 1, 1]], 1) / 2
+    dx, dy, ds = c[:, 1, 1, 2] - c[:, 1, 1, 0], c[:, 1, 2, 1] - c[:, 1, 0, 1], c[:, 2, 1, 1] - c[:, 0, 1, 1]
+    gradient = torch.stack([dx, dy, ds], 1) / 2
     xx = c[:, 1, 1, 2] + c[:, 1, 1, 0] - 2 * mid
     yy = c[:, 1, 2, 1] + c[:, 1, 0, 1] - 2 * mid
     ss = c[:, 2, 1, 1] + c[:, 0, 1, 1] - 2 * mid
@@ -231,6 +240,7 @@ def _neighbourhoods(responses: list[Tensor], flat: Tensor) -> Tensor:
     return torch.stack([item.reshape(-1)[index] for item in responses], dim=1).reshape(-1, 3, 3, 3)
 
 
-def _frames(x: Tensor, y: Tensor, axis: Tensor) -> Tensor:
+def frames_at(x: Tensor, y: Tensor, axis: Tensor) -> Tensor:
+    """Upright circular frames (N, 2, 3) at x, y with axes of the given length in pixels."""
     zero = torch.zeros_like(x)
     return torch.stack([axis, zero, x, zero, axis, y], dim=1).reshape(-1, 2, 3)

@@ -1,0 +1,62 @@
+"""Named compositions of a detector, an affine shape, an orientation and a descriptor.
+
+No imports of torch here: the command line reads the names to check an option before anything heavy loads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .errors import OptionError
+
+DEFAULT_PRESET = "hesaffnet-hardnet"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Names as in `detectors.DETECTORS`, `shape.SHAPES`, `orientation.ORIENTATIONS` and `descriptors.DESCRIPTORS`.
+
+    `shape` may be "none": frames stay circles.
+    """
+
+    detector: str = "hessian"
+    shape: str = "affnet"
+    orientation: str = "orinet"
+    descriptor: str = "hardnet"
+
+
+_FRONTS = {
+    "hesaffnet": Composition(),
+    "dog-affnet": Composition(detector="dog"),
+    "keynet-affnet": Composition(detector="keynet"),
+    "dog": Composition(detector="dog", shape="none"),
+}
+
+_DESCRIPTORS = ("hardnet", "hardnet8", "rootsift", "tfeat")
+
+PRESETS: dict[str, Composition] = {
+    f"{front}-{descriptor}": replace(composition, descriptor=descriptor)
+    for front, composition in _FRONTS.items()
+    for descriptor in _DESCRIPTORS
+}
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "detector": ("hessian", "dog", "dog-opencv", "harris", "gftt", "keynet"),
+    "shape": ("affnet", "baumberg", "none"),
+    "orientation": ("orinet", "dominant", "upright"),
+    "descriptor": ("hardnet", "hardnet8", "hardnet-ps", "tfeat", "hardtfeat", "rootsift"),
+}
+"""What each part may be called; tests hold it against the registries of the parts."""
+
+
+def compose(preset: str = DEFAULT_PRESET, **parts: str | None) -> Composition:
+    """The preset's composition with some parts replaced; `OptionError` for an unknown name."""
+    if preset not in PRESETS:
+        raise OptionError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
+    chosen = {part: name for part, name in parts.items() if name is not None}
+    for part, name in chosen.items():
+        if part not in CHOICES:
+            raise OptionError(f"a composition has no part {part!r}; its parts are {', '.join(CHOICES)}")
+        if name not in CHOICES[part]:
+            raise OptionError(f"there is no {part} {name!r}; there are {', '.join(CHOICES[part])}")
+    return replace(PRESETS[preset], **chosen)
