@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,20 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real photos at {folder} (set HARDNET_MATCH_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Eight small pictures of the rendered world: `folder` of images, and the truth as `write_scene` tells it.
+
+    Rendered once, whatever number of workers the tests run in; nobody may write there.
+    """
+    from hardnet_match.world import write_scene
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    truth = base / "rendered" / "cameras.json"
+    with FileLock(base / "rendered.lock"):
+        if not truth.is_file():
+            write_scene(truth.parent, n_views=8, size=(480, 360), seed=3)
+    return {**json.loads(truth.read_text()), "folder": truth.parent / "images"}

@@ -1,0 +1,67 @@
+"""The command line: `hardnet-match VERB`, one file a verb.
+
+Nothing heavy is imported here or at the top of a verb's file, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from . import colmap, demo, extract, inspect, match, pairs, reconstruct, weights
+
+app = typer.Typer(
+    name="hardnet-match",
+    help="Image matching with local affine features: detect, describe, match, reconstruct.",
+    epilog=(
+        "\b\nFirst steps:\n"
+        "  hardnet-match demo                          see the whole pipeline at work on a rendered scene\n"
+        "  hardnet-match reconstruct photos/ -o out/   a folder of photos to a COLMAP model\n\n"
+        "\b\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 done but images were skipped (named), 130 Ctrl-C."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+VERBS = {
+    demo: "The whole pipeline on a rendered scene, against the truth.",
+    reconstruct: "A folder of photos to a COLMAP model.",
+    extract: "A folder of photos to a features file.",
+    pairs: "Choose which images to match with which.",
+    match: "A features file to a matches file.",
+    colmap: "Features and matches to a COLMAP database.",
+    inspect: "What is in a features or a matches file.",
+    weights: "Weights that are known by name.",
+}
+for module, short in VERBS.items():
+    name = module.__name__.rpartition(".")[2]
+    app.command(name=name, short_help=short, epilog=module.EXAMPLES)(module.run)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from .. import __version__
+
+        print(f"hardnet-match {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the `hardnet-match` command and of `python -m hardnet_match`."""
+    try:
+        app(prog_name="hardnet-match")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,83 @@
+"""`hardnet-match extract`: a folder of images to a features file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import common, options
+from .common import verb
+
+EXAMPLES = common.examples(
+    """
+    hardnet-match extract photos/ -o features.h5
+    hardnet-match extract photos/ -o features.h5 --max-keypoints 4096 --max-size 1600
+    hardnet-match extract photos/ -o features.h5 --preset dog-affnet-hardnet --orientation upright
+    hardnet-match extract photos/ -o features.h5 --detector dog --shape affnet --descriptor rootsift
+    hardnet-match extract photos/ -o features.h5 --weights hardnet++ --device cuda
+    """
+)
+
+
+@verb
+def run(
+    photos: options.ImagesFolder,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Features file to write.")],
+    preset: options.Preset = "hesaffnet-hardnet",
+    detector: options.Detector = None,
+    shape: options.Shape = None,
+    orientation: options.Orientation = None,
+    descriptor: options.Descriptor = None,
+    weights: options.Weights = None,
+    detector_weights: options.DetectorWeights = None,
+    shape_weights: options.ShapeWeights = None,
+    orientation_weights: options.OrientationWeights = None,
+    max_keypoints: options.MaxKeypoints = 4096,
+    max_size: options.MaxSize = 1600,
+    masks: options.Masks = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    workers: options.Workers = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Extract local affine features of every image of a folder into one HDF5 file.
+
+    A second run goes on where the first was stopped. Images that cannot be read are skipped and named (exit code 3).
+    """
+    common.output_place(output)
+    common.set_logging(quiet)
+    from ..jobs.extract import extract_folder
+
+    extractor = common.build_extractor(
+        preset,
+        detector=detector,
+        shape=shape,
+        orientation=orientation,
+        descriptor=descriptor,
+        weights=weights,
+        detector_weights=detector_weights,
+        shape_weights=shape_weights,
+        orientation_weights=orientation_weights,
+        max_keypoints=max_keypoints,
+        device=device,
+        precision=precision,
+    )
+    summary = extract_folder(
+        photos,
+        output,
+        extractor,
+        masks=masks,
+        max_size=max_size or None,
+        workers=workers,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    text = (
+        f"{summary.features}: {summary.extracted} images extracted, {summary.keypoints} keypoints, "
+        f"{summary.reused} there already, in {summary.seconds:.1f} s"
+    )
+    return common.finish(summary, text, as_json=json)

@@ -1,0 +1,59 @@
+"""`hardnet-match match`: a features file to a matches file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import common, options
+from .common import verb
+
+EXAMPLES = common.examples(
+    """
+    hardnet-match match features.h5 -o matches.h5
+    hardnet-match match features.h5 -o matches.h5 --pairs pairs.txt --method smnn --ratio 0.9
+    hardnet-match match features.h5 -o matches.h5 --method adalam
+    """
+)
+
+
+@verb
+def run(
+    features: options.FeaturesFile,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Matches file to write.")],
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Pairs file; every image with every other without it.")
+    ] = None,
+    method: options.Method = "smnn",
+    ratio: options.Ratio = 0.9,
+    device: options.Device = "auto",
+    cache: Annotated[
+        int, typer.Option(min=1, metavar="MB", help="Memory for features that wait for their next pair.")
+    ] = 2048,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Match the images of a features file. A second run goes on where the first was stopped."""
+    common.output_place(output)
+    common.set_logging(quiet)
+    from ..jobs.match import match_features
+
+    summary = match_features(
+        features,
+        output,
+        pairs,
+        method=method,
+        ratio=ratio,
+        device=device,
+        cache_bytes=cache << 20,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    text = (
+        f"{summary.matches_file}: {summary.matched} pairs matched, {summary.matches} matches, "
+        f"{summary.reused} there already, in {summary.seconds:.1f} s"
+    )
+    return common.finish(summary, text, as_json=json)

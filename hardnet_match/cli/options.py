@@ -1,0 +1,69 @@
+"""The options that several verbs have, each with one name and one help text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..presets import CHOICES
+
+ImagesFolder = Annotated[
+    Path, typer.Argument(metavar="PHOTOS", help="Folder of images, subfolders included.", exists=True, file_okay=False)
+]
+FeaturesFile = Annotated[Path, typer.Argument(metavar="FEATURES", help="Features file (.h5).", dir_okay=False)]
+MatchesFile = Annotated[Path, typer.Argument(metavar="MATCHES", help="Matches file (.h5).", dir_okay=False)]
+Preset = Annotated[
+    str, typer.Option(metavar="NAME", help="Detector, shape and descriptor in one name; options below change parts.")
+]
+Detector = Annotated[str | None, typer.Option(metavar="NAME", help=f"{', '.join(CHOICES['detector'])}.")]
+Shape = Annotated[str | None, typer.Option(metavar="NAME", help=f"Affine shape: {', '.join(CHOICES['shape'])}.")]
+Orientation = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"{', '.join(CHOICES['orientation'])} (for photos all held upright)."),
+]
+Descriptor = Annotated[str | None, typer.Option(metavar="NAME", help=f"{', '.join(CHOICES['descriptor'])}.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="Descriptor weights: a name (see `hardnet-match weights`) or a file."),
+]
+DetectorWeights = Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Likewise of the detector (keynet).")]
+ShapeWeights = Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Likewise of the affine shape.")]
+OrientationWeights = Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Likewise of the orientation.")]
+Precision = Annotated[
+    str, typer.Option(metavar="NAME", help="Of the descriptor: float32, half, or auto (half on CUDA).")
+]
+MaxKeypoints = Annotated[int, typer.Option(min=1, metavar="N", help="Keypoints per image at most, the strongest.")]
+MaxSize = Annotated[
+    int, typer.Option(min=0, metavar="PIXELS", help="Shrink images to this longer side; 0 keeps them as they are.")
+]
+Masks = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Masks, NAME.png for image NAME; 0 hides.", exists=True, file_okay=False),
+]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or mps.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Threads that decode images. [default: fits the processor]")
+]
+Method = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="mnn (mutual), snn (ratio), smnn (both), fginn or adalam."),
+]
+Ratio = Annotated[float, typer.Option(min=0.0, max=1.0, metavar="R", help="Ratio test threshold.")]
+CameraMode = Annotated[
+    str,
+    typer.Option(metavar="MODE", help="Who shares a camera: auto (EXIF), single, per-folder or per-image."),
+]
+CameraModel = Annotated[str, typer.Option(metavar="MODEL", help="COLMAP camera model.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on with what is there.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON summary on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors on stderr, no progress bar.")]
+PairMode = Annotated[str, typer.Option(metavar="MODE", help="exhaustive, sequential or spatial.")]
+Overlap = Annotated[int, typer.Option(min=1, metavar="N", help="Sequential: each image with the N that follow it.")]
+Quadratic = Annotated[
+    bool, typer.Option("--quadratic", help="Sequential: also with those 2, 4, 8, ... further on, against drift.")
+]
+MaxDistance = Annotated[float, typer.Option(metavar="METRES", help="Spatial: metres apart at most.")]
+Neighbours = Annotated[int, typer.Option(min=1, metavar="N", help="Spatial: each image with its N nearest at most.")]
+Mapper = Annotated[str, typer.Option(metavar="NAME", help="incremental or global.")]
