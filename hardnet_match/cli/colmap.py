@@ -49,7 +49,11 @@ def run(
         verified=verify,
         overwrite=overwrite,
     )
-    text = f"{summary.database}: {summary.images} images, {summary.cameras} cameras, {summary.pairs} pairs"
+    text = (
+        f"{summary.database}: {summary.images} images, {summary.cameras} cameras, {summary.keypoints} keypoints, "
+        f"{summary.pairs} pairs with {summary.matches} matches, in {summary.seconds:.1f} s\n"
+        f"descriptors for COLMAP's own matchers: {summary.descriptors}"
+    )
     if verify:
-        text += f", of these {summary.verified_pairs} verified with {summary.inliers} inliers"
-    return common.finish(summary, f"{text}, in {summary.seconds:.1f} s", as_json=json)
+        text += f"\n{summary.verified_pairs} pairs verified, {summary.inliers} inliers"
+    return common.finish(summary, text, as_json=json)

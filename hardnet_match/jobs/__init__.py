@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .database import DatabaseSummary, make_database
+    from .database import ColmapSummary, make_database
     from .demo import DemoSummary, run_demo
     from .extract import ExtractSummary, extract_folder
     from .inspect import FileReport, inspect_file
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .reconstruct import ReconstructSummary, reconstruct_folder
 
 _WHERE = {
-    "DatabaseSummary": "database",
+    "ColmapSummary": "database",
     "DemoSummary": "demo",
     "ExtractSummary": "extract",
     "FileReport": "inspect",
@@ -34,7 +34,7 @@ _WHERE = {
     "run_demo": "demo",
 }
 __all__ = [
-    "DatabaseSummary",
+    "ColmapSummary",
     "DemoSummary",
     "ExtractSummary",
     "FileReport",

@@ -56,7 +56,7 @@ def _kind(path: str | Path) -> str | None:
 
 
 def _features(path: str | Path) -> FileReport:
-    items = []
+    items: list[dict[str, Any]] = []
     kinds = set()
     with FeatureReader(path) as reader:
         for name in reader.names():
@@ -72,7 +72,7 @@ def _features(path: str | Path) -> FileReport:
 
 
 def _matches(path: str | Path) -> FileReport:
-    items = []
+    items: list[dict[str, Any]] = []
     with MatchReader(path) as reader:
         for name0, name1 in reader.pairs():
             count = len(reader.read(name0, name1))

@@ -119,7 +119,9 @@ def spatial_pairs(
     chosen: set[tuple[int, int]] = set()
     for start in range(0, len(metres), CHUNK):
         block = metres[start : start + CHUNK]
-        squared = sum(np.square(block[:, None, axis] - metres[None, :, axis]) for axis in range(3))
+        squared = np.zeros((len(block), len(metres)))
+        for axis in range(3):
+            squared += np.square(block[:, None, axis] - metres[None, :, axis])
         rows = np.arange(len(block))
         squared[rows, start + rows] = np.inf
         count = min(neighbours, len(metres) - 1)
