@@ -39,7 +39,7 @@ def inlier_matches(path: str | os.PathLike[str], name0: str, name1: str) -> NDAr
         missing = [name for name in (name0, name1) if name not in ids]
         if missing:
             raise ReconstructionError(f"{path} has no image {missing[0]!r}")
-        if not db.exists_inlier_matches(ids[name0], ids[name1]):
+        if not db.exists_two_view_geometry(ids[name0], ids[name1]):
             return np.zeros((0, 2), np.int32)
         geometry = db.read_two_view_geometry(ids[name0], ids[name1])
         return np.asarray(geometry.inlier_matches, dtype=np.int32).reshape(-1, 2)
