@@ -1,4 +1,7 @@
-"""Corners over scales: Harris (Harris and Stephens 1988) and good features to track (Shi and Tomasi, CVPR 1994)."""
+"""Corners over scales: Harris (Harris and Stephens 1988) and good features to track (Shi and Tomasi, CVPR 1994).
+
+A corner looks the same at every scale, so each scale's maxima count, one scale an octave unless `levels` says more.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,11 @@ _INTEGRATION = 1.4
 
 
 class _Corners(ScaleSpaceDetector):
+    selects_scale = False
+
+    def __init__(self, *, levels: int = 1, **options: Any) -> None:
+        super().__init__(levels=levels, **options)
+
     def _moments(self, image: Tensor, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
         """Second moment matrix xx, yy, xy of scale-normalised gradients, averaged over the integration scale."""
         dx, dy = _gradient(image, sigma)

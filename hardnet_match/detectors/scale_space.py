@@ -99,6 +99,9 @@ class ScaleSpaceDetector(nn.Module):
     needs_finer = False
     """Whether `response` looks at the next finer scale too (difference of Gaussians)."""
 
+    selects_scale = True
+    """Whether a feature must be a maximum over scale too; a corner has no scale of its own and is found at every one."""
+
     @torch.no_grad()
     def forward(self, image: Tensor, mask: Tensor | None = None, max_keypoints: int = 4096) -> tuple[Tensor, Tensor]:
         found = []
@@ -165,6 +168,8 @@ class ScaleSpaceDetector(nn.Module):
             flat = flat[torch.topk(strength, 4 * _SURPLUS * wanted).indices.sort().values]
         cube = _neighbourhoods([item.response for item in held], flat)
         cube = cube * cube[:, 1, 1, 1].sign()[:, None, None, None]
+        if not self.selects_scale:
+            cube[:, 0] = cube[:, 2] = cube[:, 1] / 2  # falls off evenly to both sides: the scale stays where it is
         peak = cube[:, 1, 1, 1] >= cube.flatten(1).amax(1)
         flat, cube = flat[peak], cube[peak]
         if len(flat) > _SURPLUS * wanted:
