@@ -20,6 +20,14 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def importable_from_anywhere() -> None:
+    """Let the processes that tests start import the package these tests import, wherever they start."""
+    import hardnet_match
+
+    os.environ["PYTHONPATH"] = str(Path(hardnet_match.__file__).parents[1])
+
+
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Eight small pictures of the rendered world: `folder` of images, and the truth as `write_scene` tells it.

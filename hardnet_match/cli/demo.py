@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import OptionError
 from . import common, options
 from .common import verb
 
@@ -81,5 +82,5 @@ def run(
 def _size(text: str) -> tuple[int, int]:
     width, found, height = text.lower().partition("x")
     if not (found and width.isdecimal() and height.isdecimal() and int(width) >= 64 and int(height) >= 64):
-        raise typer.BadParameter(f"{text!r} is not like 640x480, each 64 or more", param_hint="--size")
+        raise OptionError(f"--size {text!r} is not like 640x480, each 64 or more")
     return int(width), int(height)

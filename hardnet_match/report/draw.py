@@ -32,14 +32,14 @@ def draw_matches(
     inliers: NDArray[np.bool_] | None = None,
     *,
     height: int = 720,
-    max_lines: int = 200,
+    max_lines: int = 120,
+    max_ellipses: int = 500,
     caption: str = "",
 ) -> NDArray[np.uint8]:
     """Draw two images side by side with matched frames as ellipses and matches as lines.
 
     A match has the same colour at both ends, chosen by where it lies in the first image, so that a wrong one stands
-    out. Ellipses are drawn for every inlier; lines for at most `max_lines` of them, spread over the image. Rejected
-    matches appear as thin grey lines underneath.
+    out. Where there are many, a fair sample of the inliers is drawn. Rejected matches are thin grey lines underneath.
 
     Args:
         image0, image1: uint8, (H, W) or (H, W, 3) RGB, the pixels that the frames refer to.
@@ -47,7 +47,8 @@ def draw_matches(
         pairs: (M, 2) rows into lafs0 and lafs1.
         inliers: (M,) bool, which matches survived geometric verification; all if None.
         height: of both images in the picture, in pixels.
-        max_lines: how many inliers (and how many rejected matches) get a line.
+        max_lines: how many inliers (and how many rejected matches) get a line at most.
+        max_ellipses: how many inliers get their two ellipses at most; all that have a line are among them.
         caption: a line of text under the images (ASCII; other characters show as `?`).
 
     Returns:
@@ -75,13 +76,14 @@ def draw_matches(
     rejected = _spread(np.flatnonzero(~inliers), max_lines)
     _lines(canvas, frames0[rejected], frames1[rejected], REJECTED, 0.25)
     kept = np.flatnonzero(inliers)
-    lined = _spread(kept, max_lines)
+    ringed = _spread(kept, max(max_ellipses, max_lines))
+    lined = _spread(ringed, max_lines)
     palette = _palette()
     for index in range(COLOURS):
         rows = lined[colour[lined] == index]
         _lines(canvas, frames0[rows], frames1[rows], palette[index], 0.75)
     for index in range(COLOURS):
-        rows = kept[colour[kept] == index]
+        rows = ringed[colour[ringed] == index]
         _ellipses(canvas, np.concatenate([frames0[rows], frames1[rows]]), palette[index])
     return _with_caption(canvas, caption) if caption else canvas
 
