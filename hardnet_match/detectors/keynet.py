@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from kornia.feature import KeyNet as KeyNetScores
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..pyramid import gaussian_blur, image_of, plane, uses_opencv
 from .scale_space import frames_at
@@ -23,10 +23,10 @@ _BORDER = 15
 _LEVEL_STEP = math.sqrt(2.0)
 
 
-class KeyNet(nn.Module):
+class KeyNet(KeyNetScores):  # type: ignore[misc]
     """Key.Net (Barroso-Laguna, Riba, Ponsa, Mikolajczyk, ICCV 2019), with a sub-pixel position.
 
-    The score network is kornia's, so the original's state dict loads; it needs weights (`--detector-weights`), none
+    This is kornia's score network, so the original's state dict loads; it needs weights (`--detector-weights`), none
     are bundled. One
     pyramid level larger than the image and `levels` smaller ones, a factor sqrt(2) apart. A candidate is the largest
     score in
@@ -36,13 +36,9 @@ class KeyNet(nn.Module):
     """
 
     def __init__(self, *, levels: int = 4, window: int = 15, threshold: float = 0.0) -> None:
-        super().__init__()
-        self.scores = KeyNetScores(pretrained=False).eval()
+        super().__init__(pretrained=False)
+        self.eval()
         self.levels, self.window, self.threshold = levels, window, threshold
-
-    def load_state_dict(self, state_dict, strict=True, assign=False):  # type: ignore[no-untyped-def]
-        """Load the score network's own state dict, the names of the original file."""
-        return self.scores.load_state_dict(state_dict, strict=strict, assign=assign)
 
     @torch.no_grad()
     def forward(self, image: Tensor, mask: Tensor | None = None, max_keypoints: int = 4096) -> tuple[Tensor, Tensor]:
@@ -65,7 +61,7 @@ class KeyNet(nn.Module):
             # Halving by sqrt(2) steps needs the blur that keeps the smaller level free of aliases.
             sharp = gaussian_blur(image, 0.5 * math.sqrt(factor**2 - 1)) if exponent > 0 else image
             resized = F.interpolate(sharp, size=size, mode="bilinear", align_corners=False)
-        score = self.scores(resized)
+        score = super().forward(resized)
         flat = _window_maxima(score, self.window, self.threshold)
         values = score.reshape(-1)[flat]
         best = torch.sort(values, descending=True, stable=True).indices[:wanted]

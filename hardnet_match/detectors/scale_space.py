@@ -100,7 +100,7 @@ class ScaleSpaceDetector(nn.Module):
     """Whether `response` looks at the next finer scale too (difference of Gaussians)."""
 
     selects_scale = True
-    """Whether a feature must be a maximum over scale too; a corner has no scale of its own and is found at every one."""
+    """Whether a feature must be a maximum over scale too; a corner has no scale and is found at every one."""
 
     @torch.no_grad()
     def forward(self, image: Tensor, mask: Tensor | None = None, max_keypoints: int = 4096) -> tuple[Tensor, Tensor]:
