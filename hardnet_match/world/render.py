@@ -16,6 +16,7 @@ from .scene import Surface
 MARCH_STEPS, REFINE_STEPS = 40, 9
 MAX_TAPS = 6
 F32 = NDArray[np.float32]
+_LINEAR = f32((np.arange(255 * 16 + 1) / (255 * 16)) ** 2.2)  # stored values in sixteenths to linear light
 
 
 def plane_homography(surface: Surface, camera: Camera) -> NDArray[np.float64]:
@@ -95,9 +96,9 @@ class Tracer:
             openness = 0.72 + 0.28 * np.clip(-normals[:, 1] + 0.3 * normals[:, 0] ** 2, -1, 1)
             beam = np.float32(light.sun) * (facing * lit)[:, None] * warm
             cool = np.float32(light.sky) * openness[:, None] * (2 - warm)
-            flat[here] = (colour / 255) ** np.float32(2.2) * (beam + cool)
-        height, width = camera.size[1], camera.size[0]
-        linear = linear.reshape(height, rays, width, rays, 3).mean(axis=(1, 3), dtype=np.float32)
+            flat[here] = _LINEAR[(colour * 16).astype(np.uint16)] * (beam + cool)
+        cells = [linear[i::rays, j::rays] for i in range(rays) for j in range(rays)]
+        linear = np.asarray(sum(cells[1:], start=cells[0]), np.float32) / np.float32(rays**2)
         out = np.clip(linear * light.exposure * 1.25, 0, None) ** (light.gamma / 2.2) * 255
         out += np.random.default_rng([seed, 99]).normal(0, 1, out.shape).astype(np.float32) * np.float32(light.noise)
         return np.asarray(np.clip(out + 0.5, 0, 255), np.uint8)
@@ -148,11 +149,18 @@ class Tracer:
                 slide = (side + (side @ sun) * away) / (side @ side)
                 rows.append(slide)
                 offsets.append(-surface.origin @ slide)
-        if not rows or not len(points):
-            return np.zeros(len(points), bool)
-        values = f32(rows) @ points.T + f32(offsets)[:, None]
         hidden = np.zeros(len(points), bool)
-        for distance, s, t in values.reshape(len(rows) // 3, 3, len(points)):
+        if not rows or not len(points):
+            return hidden
+        slopes, shifts = f32(rows), f32(offsets)
+        low, high = points.min(axis=0), points.max(axis=0)
+        middle, spread = slopes @ ((low + high) / 2) + shifts, np.abs(slopes) @ ((high - low) / 2)
+        for first in range(0, len(rows), 3):
+            part = slice(first, first + 3)
+            least, most = middle[part] - spread[part], middle[part] + spread[part]
+            if most.min() <= 0 or least[1:].max() >= 1:
+                continue  # its shadow falls beside all of these points
+            distance, s, t = slopes[part] @ points.T + shifts[part][:, None]
             hidden |= (distance > 1e-3) & (s > 0) & (s < 1) & (t > 0) & (t < 1)
         return hidden
 
