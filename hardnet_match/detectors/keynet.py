@@ -26,10 +26,8 @@ _LEVEL_STEP = math.sqrt(2.0)
 class KeyNet(KeyNetScores):  # type: ignore[misc]
     """Key.Net (Barroso-Laguna, Riba, Ponsa, Mikolajczyk, ICCV 2019), with a sub-pixel position.
 
-    This is kornia's score network, so the original's state dict loads; it needs weights (`--detector-weights`), none
-    are bundled. One
-    pyramid level larger than the image and `levels` smaller ones, a factor sqrt(2) apart. A candidate is the largest
-    score in
+    This is kornia's score network, so the original's state dict loads; no weights are bundled. The pyramid has one
+    level larger than the image and `levels` smaller ones, a factor sqrt(2) apart. A candidate is the largest score in
     a window of `window` pixels; its position is the maximum of the quadratic through its 3 x 3 scores.
 
     Shapes are those of `ScaleSpaceDetector`.
