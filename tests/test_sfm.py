@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from hardnet_match.sfm import (
     verify,
     write_database,
 )
-from hardnet_match.sfm.colmap import pycolmap, quietly
+from hardnet_match.sfm.colmap import interruptibly, pycolmap, quietly
 from hardnet_match.sfm.database import checked_keypoints
 from hardnet_match.store import FeatureWriter, MatchWriter
 
@@ -365,6 +367,39 @@ def test_cancelled_mapping_stops(scene: Scene, database: Path, tmp_path: Path) -
     with pytest.raises(InterruptedError):
         reconstruct(database, scene.folder, tmp_path / "out", token=token)
     assert "out.part" not in os.listdir(tmp_path)
+
+
+def test_cancelled_verification_goes_on_later(scene: Scene, tmp_path: Path) -> None:
+    write_database(tmp_path / "d.db", scene.folder, scene.features, scene.matches)
+    token = CancellationToken()
+    token.cancel()
+    with pytest.raises(InterruptedError):
+        verify(tmp_path / "d.db", token=token)
+    assert summarise(tmp_path / "d.db").verified_pairs < 15
+    first = verify(tmp_path / "d.db")
+    assert first.verified_pairs >= 12
+    assert verify(tmp_path / "d.db") == first, "what is verified stays"
+
+
+def test_ctrl_c_reaches_colmap() -> None:
+    """COLMAP looks at its token, not at signals; the call has ended when KeyboardInterrupt arrives."""
+    steps: list[str] = []
+
+    def call(token: CancellationToken) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        while not token.is_cancelled():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        steps.append("ended")
+        raise InterruptedError
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptibly(call)
+    assert steps == ["ended"]
+    interruptibly(lambda token: steps.append("again"))
+    with pytest.raises(ZeroDivisionError):
+        interruptibly(lambda token: 1 / 0)
+    assert steps == ["ended", "again"]
 
 
 def test_zlib_and_png_survive_pycolmap(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import contextlib
 import os
 import threading
 import zlib  # noqa: F401 (before pycolmap, see above)
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pycolmap
 
 from ..errors import ReconstructionError
 
-__all__ = ["part_of", "pycolmap", "quietly", "told_plainly"]
+__all__ = ["interruptibly", "part_of", "pycolmap", "quietly", "told_plainly"]
 
 _lock = threading.Lock()
 _quiet_calls = 0
@@ -56,3 +57,35 @@ def told_plainly(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
         yield
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         raise ReconstructionError(f"{os.fspath(path)}: COLMAP cannot {doing}: {error}") from error
+
+
+def interruptibly(call: Callable[[Any], None], token: Any = None) -> None:
+    """Run a COLMAP call that takes a cancellation token, so that Ctrl-C ends it within one of its steps.
+
+    COLMAP looks at the token but not at signals, which wait until the call is over.
+    """
+    token = pycolmap.CancellationToken() if token is None else token
+    if threading.current_thread() is not threading.main_thread():
+        call(token)
+        return
+    raised: list[BaseException] = []
+    finished = threading.Event()  # not Thread.join: interrupted once, it may return before the thread has ended
+
+    def work() -> None:
+        try:
+            call(token)
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            finished.set()
+
+    threading.Thread(target=work, name="colmap").start()
+    try:
+        while not finished.wait(0.1):
+            pass
+    except KeyboardInterrupt:
+        token.cancel()
+        finished.wait()
+        raise
+    if raised:
+        raise raised[0]

@@ -62,7 +62,8 @@ def write_database(
         image_dir: the folder the features were extracted from.
         feature_file: of this package or hloc's.
         match_file: of this package or hloc's; None leaves the matching to COLMAP, from the descriptors.
-        camera_mode: `auto` (COLMAP's: a camera an image, EXIF focal length), `single`, `per-folder`, `per-image`.
+        camera_mode: `auto` (COLMAP's: images share a camera where EXIF names the same one, else each has its own),
+            `single`, `per-folder`, `per-image`.
         camera_model: COLMAP's name of a camera model.
         names: the images to take; all of the features file if None.
         descriptors: also write descriptors that COLMAP's own matchers can use (128 dimensions only).

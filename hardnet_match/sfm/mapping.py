@@ -70,7 +70,8 @@ def reconstruct(
         threads: -1 takes all. The same result each time is promised with 1 only.
         overwrite: replace earlier models in `out`.
         token: `CancellationToken` (incremental mapper only): after `cancel()` the models so far are written and
-            InterruptedError is raised. Ctrl-C works likewise, as KeyboardInterrupt.
+            InterruptedError is raised; where `out` has earlier models, these stay. Ctrl-C works likewise, as
+            KeyboardInterrupt.
         verbose: let COLMAP write its log to stderr.
 
     Returns:
@@ -107,7 +108,8 @@ def reconstruct(
                 else:
                     _map_globally(database, image_dir, part, min_model_size, calibrate, seed, threads)
         except (KeyboardInterrupt, InterruptedError):
-            _put_in_place(part, out, names)
+            if not out.exists() or not any(out.iterdir()):  # whole models of an earlier run are worth more
+                _put_in_place(part, out, names)
             raise
         summaries = _put_in_place(part, out, names)
     finally:

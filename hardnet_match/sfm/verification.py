@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError, ReconstructionError
-from .colmap import pycolmap, quietly, told_plainly
+from .colmap import interruptibly, pycolmap, quietly, told_plainly
 
 CancellationToken = pycolmap.CancellationToken
+
+_PAIRS_AT_ONCE = 32  # COLMAP looks at the token between batches
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def verify(
         min_inlier_ratio, confidence, max_trials: bounds of the RANSAC.
         seed: of the RANSAC.
         threads: -1 takes all.
-        token: a `CancellationToken`; after `cancel()` the call ends with the pairs done so far.
+        token: a `CancellationToken`; after `cancel()` the call ends, the pairs done so far kept (Ctrl-C likewise).
         verbose: let COLMAP write its log to stderr.
 
     Raises:
@@ -89,10 +91,20 @@ def verify(
     ransac.min_inlier_ratio = min_inlier_ratio
     verifier = pycolmap.GeometricVerifierOptions()
     verifier.num_threads = threads
-    with quietly(verbose), told_plainly(database, "verify"):
+    pairing = pycolmap.ExistingMatchedPairingOptions()
+    pairing.batch_size = _PAIRS_AT_ONCE
+
+    def call(given: Any) -> None:
         pycolmap.geometric_verification(
-            database, verifier_options=verifier, two_view_geometry_options=geometry, cancellation_token=token
+            database,
+            verifier_options=verifier,
+            pairing_options=pairing,
+            two_view_geometry_options=geometry,
+            cancellation_token=given,
         )
+
+    with quietly(verbose), told_plainly(database, "verify"):
+        interruptibly(call, token)
     return summarise(database)
 
 
