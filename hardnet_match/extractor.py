@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from . import weights as weight_files
 from .descriptors import DESCRIPTORS
 from .detectors import DETECTORS
+from .devices import choose_device
 from .errors import DataError, OptionError
 from .features import Features
 from .inference import PatchNetwork, run_tiled
@@ -91,7 +92,7 @@ class FeatureExtractor:
         if precision not in PRECISIONS:
             raise OptionError(f"precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
         self.max_keypoints, self.tile = max_keypoints, tile
-        self.device = pick_device(device)
+        self.device = choose_device(device)
         self.half = precision == "half" or (precision == "auto" and self.device.type == "cuda")
         self._weights: dict[str, str] = {}
         parts = self.composition
@@ -195,38 +196,21 @@ class FeatureExtractor:
         return torch.autocast(self.device.type, torch.bfloat16 if self.device.type == "cpu" else torch.float16)
 
     def _part(self, part: str, make: Any, default: str | None, asked: str | None) -> Any:
-        network = make()
-        source = asked or default
+        name, source = getattr(self.composition, part), asked or default
         if asked and default is None:
-            name = getattr(self.composition, part)
             raise OptionError(f"the {part} {name!r} has no weights to load, but {asked!r} was asked for")
-        if source is not None:
-            name = getattr(self.composition, part)
-            weight_files.load_into(network, weight_files.load_state_dict(source, name), source)
+        if source is None:
+            network = make()
+        else:
+            state = weight_files.load_state_dict(source, name)
+            # HardNet8 comes in several widths under one name; the weights say which.
+            network = make.for_state_dict(state) if hasattr(make, "for_state_dict") else make()
+            weight_files.load_into(network, state, source)
             self._weights[part] = weight_files.file_hash(source)
         network = network.eval().requires_grad_(False)
         if isinstance(network, PatchNetwork):
             network = network.fused()
         return network.to(self.device)
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" takes CUDA, else MPS, else the CPU. `OptionError` where this machine has none
-    such."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise OptionError(f"torch knows no device {name!r}; say auto, cpu, cuda or mps") from None
-    missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
-        device.type == "mps" and not torch.backends.mps.is_available()
-    )
-    if missing:
-        raise OptionError(
-            f"this machine (or this build of torch) has no {device.type} device; say --device cpu or auto"
-        )
-    return device
 
 
 def _entry(registry: dict[str, tuple[Any, str | None]], part: str, name: str) -> tuple[Any, str | None]:

@@ -13,7 +13,7 @@ import hardnet_match
 from hardnet_match import Features, frames
 from hardnet_match.descriptors import HardNet
 from hardnet_match.errors import DataError, OptionError, WeightsError
-from hardnet_match.extractor import FeatureExtractor, pick_device
+from hardnet_match.extractor import FeatureExtractor
 from hardnet_match.orientation import OriNet
 from hardnet_match.patches import extract_patches
 from hardnet_match.presets import Composition
@@ -186,12 +186,6 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_options_that_cannot_work_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(OptionError):
         FeatureExtractor.from_preset(**options)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_device_this_machine_lacks_is_refused() -> None:
-    with pytest.raises(OptionError, match="no cuda device"):
-        pick_device("cuda")
 
 
 @pytest.mark.parametrize("image", [np.zeros((2, 3, 4, 5)), np.zeros((5, 5, 2)), np.full((20, 20), np.nan)], ids=str)
