@@ -79,13 +79,15 @@ def interruptibly(call: Callable[[Any], None], token: Any = None) -> None:
         finally:
             finished.set()
 
-    threading.Thread(target=work, name="colmap").start()
+    worker = threading.Thread(target=work, name="colmap")
     try:
+        worker.start()
         while not finished.wait(0.1):
             pass
     except KeyboardInterrupt:
         token.cancel()
-        finished.wait()
+        if worker.ident is not None:  # it had begun
+            finished.wait()
         raise
     if raised:
         raise raised[0]
