@@ -2,7 +2,8 @@
 
     python scripts/bench_scenes.py PHOTOS... --work DIR [--keypoints 8192] [--orientation upright]
 
-Both see the same photos at the same size, exhaustive pairs and COLMAP's mapper with its defaults. The first column names
+Both see the same photos at the same size, exhaustive pairs and COLMAP's mapper with its defaults. The first column
+names
 the features; `--keypoints same` gives ours as many as SIFT found on average in that folder.
 """
 
@@ -106,7 +107,9 @@ def main() -> None:
         scene = photos.parent.name if photos.name == "images" else photos.name
         rows = []
         for cap in options.sift_keypoints:
-            rows.append(show(sift(scene, photos, options.work / scene / f"sift-{cap}", options.max_size, cap), options.json))
+            rows.append(
+                show(sift(scene, photos, options.work / scene / f"sift-{cap}", options.max_size, cap), options.json)
+            )
         for preset in options.preset:
             for orientation in options.orientation:
                 for count in options.keypoints:
