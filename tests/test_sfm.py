@@ -387,7 +387,7 @@ def test_ctrl_c_reaches_colmap() -> None:
 
     def call(token: CancellationToken) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        while not token.is_cancelled():
+        while not token.is_cancelled:
             time.sleep(0.01)
         time.sleep(0.2)
         steps.append("ended")
