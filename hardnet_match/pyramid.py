@@ -27,8 +27,8 @@ def as_image(image: Tensor | NDArray[np.generic], device: torch.device | str = "
         tensor = tensor.permute(2, 0, 1)
     tensor = tensor.reshape((1,) * (4 - tensor.ndim) + tuple(tensor.shape)).to(device)
     tensor = tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor.float()
-    if tensor.shape[1] == 3:  # ITU-R BT.601, as OpenCV, Pillow and COLMAP turn colour into grey
-        tensor = tensor[:, :1] * 0.299 + tensor[:, 1:2] * 0.587 + tensor[:, 2:] * 0.114
+    if tensor.shape[1] == 3:  # Rec. 709, as COLMAP and `images.read_image` turn colour into grey
+        tensor = tensor[:, :1] * 0.2126 + tensor[:, 1:2] * 0.7152 + tensor[:, 2:] * 0.0722
     return tensor.contiguous()
 
 

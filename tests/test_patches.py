@@ -69,7 +69,7 @@ def test_images_of_every_kind_become_one() -> None:
     colour = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
     grey = as_image(colour)
     assert grey.shape == (1, 1, 20, 30)
-    expected = (colour / 255.0) @ [0.299, 0.587, 0.114]
+    expected = (colour / 255.0) @ [0.2126, 0.7152, 0.0722]
     np.testing.assert_allclose(grey[0, 0], expected, atol=1e-5)
     torch.testing.assert_close(as_image(torch.from_numpy(colour).permute(2, 0, 1)), grey)
     torch.testing.assert_close(as_image(colour.astype(np.float32) / 255), grey, atol=1e-6, rtol=0)
