@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ def make_database(
     images: str | Path,
     output: str | Path,
     *,
+    names: Sequence[str] | None = None,
     camera_mode: str = "auto",
     camera_model: str = "SIMPLE_RADIAL",
     verified: bool = False,
@@ -45,6 +47,7 @@ def make_database(
 
     Args:
         features, matches: of this package or hloc's; all images of the one and all pairs of the other are taken.
+        names: only these images and the pairs of them.
         images: folder the features were extracted from.
         output: database to write; its folder exists.
         camera_mode, camera_model: as in `sfm.write_database`.
@@ -64,7 +67,14 @@ def make_database(
     new = output.with_name(f"{output.name}.new")
     try:
         written = write_database(
-            new, images, features, matches, camera_mode=camera_mode, camera_model=camera_model, overwrite=True
+            new,
+            images,
+            features,
+            matches,
+            names=names,
+            camera_mode=camera_mode,
+            camera_model=camera_model,
+            overwrite=True,
         )
         checked = verify(new) if verified else None
         os.replace(new, output)

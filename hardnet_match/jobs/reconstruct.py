@@ -145,7 +145,7 @@ def reconstruct_folder(
     if not matched.matched:
         stages.reused.append("match")
 
-    source = _source(features, matches, camera_mode, camera_model)
+    source = _source(features, matches, whole, camera_mode, camera_model)
     made = stages.result("database", source) if database.is_file() else None
     if made is None:
         with stages.timed("database"):
@@ -155,6 +155,7 @@ def reconstruct_folder(
                     matches,
                     folder,
                     database,
+                    names=whole,
                     camera_mode=camera_mode,
                     camera_model=camera_model,
                     verified=True,
@@ -186,10 +187,12 @@ def reconstruct_folder(
     return summary
 
 
-def _source(features: Path, matches: Path, *options: str) -> str:
-    """Fingerprint of all that a database depends on."""
+def _source(features: Path, matches: Path, names: list[str], *options: str) -> str:
+    """Fingerprint of all that a database depends on; the files may hold more images than the folder does now."""
+    known = set(names)
     with FeatureReader(features) as first, MatchReader(matches) as second:
-        return fingerprint(first.settings_hash, first.names(), second.settings_hash, second.pairs(), *options)
+        pairs = [pair for pair in second.pairs() if known.issuperset(pair)]
+        return fingerprint(first.settings_hash, names, second.settings_hash, pairs, *options)
 
 
 def _summary(
