@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -181,6 +183,36 @@ def test_ctrl_c_is_130_and_leaves_whole_files(photos: Path, rendered: dict[str, 
     assert summary["reused"] == count
     with FeatureReader("f.h5") as reader:
         assert all(len(reader.read(name)) == 300 for name in reader.names()[:: max(1, count // 10)])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals are Unix's")
+@pytest.mark.parametrize("flags", [[], ["--quiet"]])
+def test_progress_is_for_terminals(photos: Path, flags: list[str]) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    def shown(stderr: int) -> None:
+        command = [sys.executable, "-m", "hardnet_match", "extract", "photos", "-o", "f.h5", *FAST, *flags]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=120, check=True)
+        assert "3 images extracted" in done.stdout
+        Path("f.h5").unlink()
+
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    shown(terminal)
+    os.close(terminal)
+    text = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while chunk := os.read(main, 4096):
+            text += chunk
+    os.close(main)
+    # Count, remaining time and rate, unless asked to be quiet.
+    assert bool(re.search(rb"3/3 \[\d+:\d+<\d+:\d+, +[\d.]+ *(image/s|s/ image)", text)) == (not flags), text
+    with open("log.txt", "w") as log:
+        shown(log.fileno())
+    assert Path("log.txt").read_text() == ""
 
 
 def done_so_far() -> int:
