@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
+
+# A busy machine is slow, not wrong.
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
