@@ -22,7 +22,7 @@ _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 def as_image(image: Tensor | NDArray[np.generic], device: torch.device | str = "cpu") -> Tensor:
     """Grey (1, 1, H, W) float32 in [0, 1] from an array (H, W) or (H, W, 3) RGB, uint8 or float, or such a tensor."""
-    tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
+    tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.require(image, requirements=("C", "W")))
     if not isinstance(image, Tensor) and tensor.ndim == 3:
         tensor = tensor.permute(2, 0, 1)
     tensor = tensor.reshape((1,) * (4 - tensor.ndim) + tuple(tensor.shape)).to(device)
