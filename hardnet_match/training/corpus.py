@@ -23,14 +23,47 @@ def _photos(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
 
 
-def reconstruct_scene(
+def detect(
     photos: Path,
-    out: Path,
+    database: Path,
     *,
     max_size: int = 1024,
     max_keypoints: int = 8000,
     first_octave: int = -1,
-    affine: bool = False,
+    threads: int = 2,
+) -> list[str]:
+    """Write a new COLMAP database with SIFT keypoints of every photo of a folder; returns the photos' names.
+
+    Args:
+        photos: the folder; subfolders are searched.
+        database: replaced when it exists.
+        max_size: longer image side in pixels at which SIFT runs (keypoints stay in full pixels).
+        max_keypoints: keypoints a photo, the strongest first.
+        first_octave: -1 doubles the photo first and finds about three times as many, smaller keypoints; 0 does not.
+        threads: processor threads.
+
+    Raises:
+        DataError: the folder holds no photo.
+    """
+    names = _photos(photos)
+    if not names:
+        raise DataError(f"{photos} holds no photo ({', '.join(PHOTO_SUFFIXES)})")
+    database.unlink(missing_ok=True)
+    extraction = pycolmap.FeatureExtractionOptions()
+    extraction.max_image_size = max_size
+    extraction.num_threads = threads
+    extraction.sift.max_num_features = max_keypoints
+    extraction.sift.first_octave = first_octave
+    pycolmap.extract_features(database, photos, names, extraction_options=extraction)
+    return names
+
+
+def reconstruct_scene(
+    photos: Path,
+    out: Path,
+    *,
+    max_keypoints: int = 8000,
+    first_octave: int = -1,
     exhaustive_up_to: int = 60,
     overlap: int = 8,
     threads: int = 2,
@@ -40,34 +73,20 @@ def reconstruct_scene(
     Args:
         photos: the folder; subfolders are searched.
         out: written to: `database.db` and one COLMAP model a folder `0`, `1`, ...; kept when already complete.
-        max_size: longer image side in pixels at which SIFT runs (keypoints stay in full pixels).
-        max_keypoints: SIFT keypoints an image, the strongest first.
-        first_octave: -1 doubles the photo first and finds about three times as many, smaller keypoints; 0 does not.
-        affine: let COLMAP estimate affine shapes.
+        max_keypoints, first_octave, threads: as in `detect`.
         exhaustive_up_to: match all pairs up to so many images, else each with its `overlap` successors.
-        threads: processor threads.
 
     Returns:
         Folders of the models, the largest first; empty when the photos do not hang together.
 
     Raises:
-        DataError: the folder holds fewer than three photos.
+        DataError: the folder holds no photo.
     """
     done = out / "done"
     if not done.exists():
-        names = _photos(photos)
-        if len(names) < 3:
-            raise DataError(f"{photos} holds {len(names)} photos; a reconstruction needs at least 3")
         out.mkdir(parents=True, exist_ok=True)
         database = out / "database.db"
-        database.unlink(missing_ok=True)
-        extraction = pycolmap.FeatureExtractionOptions()
-        extraction.max_image_size = max_size
-        extraction.num_threads = threads
-        extraction.sift.max_num_features = max_keypoints
-        extraction.sift.first_octave = first_octave
-        extraction.sift.estimate_affine_shape = affine
-        pycolmap.extract_features(database, photos, names, extraction_options=extraction)
+        names = detect(photos, database, max_keypoints=max_keypoints, first_octave=first_octave, threads=threads)
         matching = pycolmap.FeatureMatchingOptions()
         matching.num_threads = threads
         if len(names) <= exhaustive_up_to:
