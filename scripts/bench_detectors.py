@@ -91,7 +91,7 @@ def finders(keypoints: int) -> dict[str, Callable[[NDArray[np.uint8]], Array]]:
         return find
 
     ours = {name: make() for name, (make, weights) in DETECTORS.items() if weights is None}
-    ours["hessian without saddles"] = Hessian(saddles=False)
+    ours["hessian with saddles"] = Hessian(saddles=True)
     return {"COLMAP SIFT": colmap, **{name: detector(module) for name, module in ours.items()}}
 
 

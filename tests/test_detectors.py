@@ -21,6 +21,7 @@ from hardnet_match.presets import CHOICES, PRESETS, compose
 from hardnet_match.pyramid import as_image
 
 ALL = [Hessian, DoG, OpenCVDoG, Harris, GFTT]
+SADDLES = Hessian(saddles=True), Hessian()
 
 
 def blobs(seed: int = 0, sign: float = 1.0) -> tuple[torch.Tensor, np.ndarray]:
@@ -57,6 +58,13 @@ def test_blobs_are_found_where_they_are_and_as_large(detector: Any, sign: float)
     ratio = found[close, 0, 0] / 6 / truth[close, 2]
     assert 0.8 < np.median(ratio) < 1.1
     assert (torch.diff(scores) <= 0).all()
+
+
+def test_saddles_are_kept_only_when_asked_for() -> None:
+    image = np.zeros((120, 120), np.float32)
+    image[:60, :60] = image[60:, 60:] = 1.0  # a chessboard's corner: the determinant is negative there
+    far = [float((detector(as_image(image))[0][:, :, 2] - 59.5).norm(dim=1).min()) for detector in SADDLES]
+    assert far[0] < 1 < far[1]
 
 
 @pytest.mark.parametrize("detector", [Harris, GFTT], ids=lambda d: d.__name__)
