@@ -29,11 +29,11 @@ def there(tmp_path_factory: pytest.TempPathFactory, rendered: dict[str, Any]) ->
     """A folder with `photos/` as the README's commands expect them: small, overlapping, with GPS."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "photos").mkdir()
-    for i, name in enumerate(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]):
+    for i, name in enumerate(["a.jpg", "b.jpg", "c.jpg"]):
         with Image.open(rendered["folder"] / f"view_00{i}.jpg") as image:
             exif = image.getexif()
             exif.get_ifd(0x8825).update({1: "N", 2: (55.0, 40.0, i / 10), 3: "E", 4: (13.0, 10.0, 0.0)})
-            image.save(folder / "photos" / name, exif=exif, quality=95)
+            image.resize((320, 240)).save(folder / "photos" / name, exif=exif, quality=95)
     shutil.copy(folder / "photos" / "a.jpg", folder / "first.jpg")
     return folder
 
