@@ -46,10 +46,10 @@ def plain_loss(
         for j in range(count):
             for one, other in ((i, j), (j, i)):  # the second is the anchor swap
                 value = distance(one, other) + 10 if j == i else distance(one, other)
-                value = value + 10 if float(value) < 0.008 else value
+                value = value + 10 if float(value.detach()) < 0.008 else value
                 value = value + 10 if (one, other) in ignore else value
                 candidates.append(value)
-        negative = min(candidates, key=float)
+        negative = min(candidates, key=lambda value: float(value.detach()))
         hinge = margin + distance(i, i) - (negative.detach() if constant else negative)
         total = total + torch.clamp(hinge, min=0)
     return total / count

@@ -22,8 +22,9 @@ from .patchset import PairSampler
 
 log = logging.getLogger(__name__)
 
-HEAD_RATE = 0.03
-"""The last layer of AffNet and OriNet sums 4,096 inputs into a tanh: at Adam's full rate a few steps saturate it."""
+SHAPE_HEAD, ORIENTATION_HEAD = 0.03, 0.15
+"""Share of the rate for the last layer of AffNet and OriNet, which sums 4,096 inputs into a tanh: at Adam's full rate a
+few steps saturate it. An angle suffers less from that than a shape does."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,17 @@ def _run(
     loss_of: Callable[[float], Tensor],
     schedule: Schedule,
     check: Callable[[], dict[str, float]] | None,
-    slow: nn.Module | None = None,
+    head: tuple[nn.Module, float] | None = None,
 ) -> History:
     """Adam over `loss_of(progress in [0, 1])` with the schedule's rate, a report every so often and a check with it.
 
-    The layer `slow`, where one is given, learns at `HEAD_RATE` times the rate.
+    The layer of `head`, where one is given, learns at its share of the rate.
     """
-    held_back = {id(parameter) for parameter in slow.parameters()} if slow else set()
+    layer, share = head or (nn.Identity(), 1.0)
+    held_back = {id(parameter) for parameter in layer.parameters()}
     groups: list[dict[str, Any]] = [
         {"params": [p for p in network.parameters() if (id(p) in held_back) == back], "factor": factor}
-        for back, factor in ((False, 1.0), (True, HEAD_RATE))
+        for back, factor in ((False, 1.0), (True, share))
     ]
     optimiser = torch.optim.Adam([group for group in groups if group["params"]], lr=schedule.rate)
     history, started, total = History(), time.monotonic(), 0.0
@@ -237,7 +239,7 @@ def train_shape(
         total: Tensor = loss + modesty * shape_distance(circle, adapted).mean()
         return total
 
-    return _run(network, loss_of, schedule, check, slow=network.features[19])
+    return _run(network, loss_of, schedule, check, head=(network.features[19], SHAPE_HEAD))
 
 
 def train_orientation(
@@ -248,6 +250,7 @@ def train_orientation(
     warps: PairWarps = ORIENTATION_WARPS,
     light: Light | None = None,
     guided: float = 0.4,
+    dropout: float = 0.0,
     check: Callable[[], dict[str, float]] | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -256,12 +259,13 @@ def train_orientation(
 
     That alone leaves a new network on a plateau, where all angles are as good; so in the first `guided` share of the
     run each angle is also drawn towards the dominant gradient of the patch before its light was changed, with a
-    weight that falls to zero.
+    weight that falls to zero. `dropout` takes the place of the original's 0.25: short runs underfit.
     """
     where, light = torch.device(device), light or Light()
     rng, generator = np.random.default_rng(seed), torch.Generator(where).manual_seed(seed)
     network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     teacher = Dominant().to(where)
+    usual = _set_dropout(network, dropout)
 
     def loss_of(progress: float) -> Tensor:
         first, second = sampler.pairs(schedule.batch, rng)
@@ -284,4 +288,15 @@ def train_orientation(
             total = total + (1 - progress / guided) * angle_loss(to_target, vectors.float(), torch.zeros_like(target))
         return total
 
-    return _run(network, loss_of, schedule, check, slow=network.features[19])
+    history = _run(network, loss_of, schedule, check, head=(network.features[19], ORIENTATION_HEAD))
+    _set_dropout(network, usual)
+    return history
+
+
+def _set_dropout(network: nn.Module, share: float) -> float:
+    """Set the share in every Dropout; returns the share that was there."""
+    before = share
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            before, module.p = module.p, share
+    return before
