@@ -14,7 +14,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -68,6 +68,10 @@ def arguments() -> argparse.Namespace:
             f"--{name}-rate", type=float, default=rate, help="peak learning rate (default: %(default)s)"
         )
         parser.add_argument(f"--{name}-batch", type=int, default=batch, help="pairs (default: %(default)s)")
+    parser.add_argument("--affnet-guided", type=float, default=0.6, help="share of the run drawn to the second moments")
+    parser.add_argument("--affnet-matching", type=float, default=1.0, help="weight of the descriptor's loss; 0: none")
+    parser.add_argument("--affnet-modesty", type=float, default=0.02, help="weight of staying near a circle")
+    parser.add_argument("--orinet-guided", type=float, default=0.4, help="share of the run drawn to the gradient")
     parser.add_argument("--start-from", type=Path, help="folder with *-bundled.safetensors to go on from")
     parser.add_argument(
         "--compare", type=Path, help="folder with the originals' AffNet.pth, OriNet.pth, HardTFeat.pth, ..."
@@ -114,16 +118,16 @@ def sets_of(options: argparse.Namespace, *, held: bool) -> PatchSet:
     return PatchSet.joined(PatchSet.load(file) for file in chosen)
 
 
-def networks(options: argparse.Namespace) -> dict[str, PatchNetwork]:
-    """The three networks: as trained so far, else as `--start-from` has them, else new."""
+def networks(options: argparse.Namespace, training: Sequence[str] = ()) -> dict[str, PatchNetwork]:
+    """The three networks: one to be trained is new or that of `--start-from`, another one that of `--out` first."""
     torch.manual_seed(options.seed)
     out: dict[str, PatchNetwork] = {"hardnet": HardNet(), "affnet": AffNet(), "orinet": OriNet()}
     for name, network in out.items():
-        for folder in (options.out, options.start_from):
-            file = folder / f"{name}-bundled.safetensors" if folder else None
-            if file is not None and file.exists():
-                load_bundled(network, file)
-                break
+        folders = [options.start_from] if name in training else [options.out, options.start_from]
+        files = [folder / f"{name}-bundled.safetensors" for folder in folders if folder]
+        found = next((file for file in files if file.exists()), None)
+        if found is not None:
+            load_bundled(network, found)
     return out
 
 
@@ -198,7 +202,7 @@ def main() -> None:
     if "mine" in options.only:
         mine(options)
     training = [stage for stage in ("hardnet", "affnet", "orinet") if stage in options.only]
-    made = networks(options)
+    made = networks(options, training)
     if training:
         sampler = PairSampler(sets_of(options, held=False))
         held = hold_out(sets_of(options, held=True), 1000, options.seed)
@@ -231,12 +235,27 @@ def main() -> None:
             )
         elif isinstance(network, AffNet):
             history = train_shape(
-                network, judge, sampler, schedule, check=check, device=options.device, seed=options.seed
+                network,
+                judge,
+                sampler,
+                schedule,
+                modesty=options.affnet_modesty,
+                matching=options.affnet_matching,
+                guided=options.affnet_guided,
+                check=check,
+                device=options.device,
+                seed=options.seed,
             )
         else:
             assert isinstance(network, OriNet)
             history = train_orientation(
-                network, sampler, schedule, check=check, device=options.device, seed=options.seed
+                network,
+                sampler,
+                schedule,
+                guided=options.orinet_guided,
+                check=check,
+                device=options.device,
+                seed=options.seed,
             )
         network.cpu()
         save_bundled(network, target)

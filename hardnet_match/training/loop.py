@@ -183,6 +183,7 @@ def train_shape(
     tilt: float = 3.0,
     consistency: float = 1.0,
     modesty: float = 0.02,
+    matching: float = 1.0,
     guided: float = 0.6,
     light: Light | None = None,
     check: Callable[[], dict[str, float]] | None = None,
@@ -192,9 +193,10 @@ def train_shape(
     """Train an AffNet in place so that a frozen descriptor matches through the shapes it gives.
 
     Both patches of a pair are turned alike at random and each is then seen through a random upright stretch. The loss
-    is HardNegC on the descriptors of the adapted patches, plus `consistency` times the distance of the two adapted
-    ellipses where both come from one patch (there they must be equal), plus `modesty` times the ellipses' distance
-    from a circle, which keeps the freedom that both leave from running off.
+    is `matching` times HardNegC on the descriptors of the adapted patches, plus `consistency` times the distance of the
+    two adapted ellipses where both come from one patch (there they must be equal), plus `modesty` times the ellipses'
+    distance from a circle, which keeps the freedom that both leave from running off. With `matching` 0 the descriptor
+    is not run at all.
 
     In the first `guided` share of the run the descriptor, the costly part, is left out: the adapted ellipse is drawn
     towards the second-moment ellipse of the same patch before it was stretched and its light was changed. That
@@ -232,10 +234,11 @@ def train_shape(
         if progress < guided:
             target = teacher(seen_through(circle))
             return loss + shape_distance(target, adapted).mean()
-        with autocast(where):
-            out = descriptor(relight(seen_through(adapted), light, generator))
-        anchors, positives = out.float().chunk(2)
-        loss = loss + hard_negative_constant_loss(anchors, positives, ignore=same)
+        if matching:
+            with autocast(where):
+                out = descriptor(relight(seen_through(adapted), light, generator))
+            anchors, positives = out.float().chunk(2)
+            loss = loss + matching * hard_negative_constant_loss(anchors, positives, ignore=same)
         total: Tensor = loss + modesty * shape_distance(circle, adapted).mean()
         return total
 
