@@ -76,6 +76,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--compare", type=Path, help="folder with the originals' AffNet.pth, OriNet.pth, HardTFeat.pth, ..."
     )
+    parser.add_argument("--judge", nargs="+", choices=STAGES[1:4], default=STAGES[1:4], help="whose figures and cards")
     parser.add_argument("--pairs", type=int, default=1000, help="held-out pairs a place, for the figures")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
@@ -171,25 +172,27 @@ def figures(options: argparse.Namespace, made: dict[str, PatchNetwork]) -> dict[
     for place in options.held_out:
         files = sorted((options.work / "sets").glob(f"{place}-*.h5"))
         held: Held = hold_out(PatchSet.joined(PatchSet.load(file) for file in files), options.pairs, options.seed)
-        table(f"{place}, second view", descriptors, lambda n, h=held: descriptor_figures(n, h))  # type: ignore[misc]
-        table(
-            f"{place}, second view with errors of frame and light",
-            descriptors,
-            lambda n, h=held: descriptor_figures(n, h, SECOND_VIEW_ERROR, Light()),  # type: ignore[misc]
-        )
+        if "hardnet" in options.judge:
+            table(f"{place}, second view", descriptors, lambda n, h=held: descriptor_figures(n, h))  # type: ignore[misc]
+            table(
+                f"{place}, second view with errors of frame and light",
+                descriptors,
+                lambda n, h=held: descriptor_figures(n, h, SECOND_VIEW_ERROR, Light()),  # type: ignore[misc]
+            )
         for other in ("HardTFeat", "hardnet-bundled"):
             judge = descriptors[other]
             if judge is None:
                 continue
-            out_of = f"{place}, stretched up to 3, described by {other}"
-            unadapted = shape_figures(None, judge, held)
-            table(out_of, shapes, lambda n, h=held, j=judge: shape_figures(n, j, h))  # type: ignore[misc]
-            out[out_of]["none"] = unadapted
-            table(
-                f"{place}, turned at random, described by {other}",
-                orientations,
-                lambda n, h=held, j=judge: orientation_figures(n, j, h, TURNED_VIEW_ERROR),  # type: ignore[misc]
-            )
+            if "affnet" in options.judge:
+                title = f"{place}, stretched up to 3, described by {other}"
+                table(title, shapes, lambda n, h=held, j=judge: shape_figures(n, j, h))  # type: ignore[misc]
+                out[title]["none"] = shape_figures(None, judge, held)
+            if "orinet" in options.judge:
+                table(
+                    f"{place}, turned at random, described by {other}",
+                    orientations,
+                    lambda n, h=held, j=judge: orientation_figures(n, j, h, TURNED_VIEW_ERROR),  # type: ignore[misc]
+                )
     return out
 
 
@@ -263,7 +266,7 @@ def main() -> None:
     if "figures" in options.only:
         found = figures(options, networks(options))
         (options.work / "figures.json").write_text(json.dumps(found, indent=1) + "\n")
-        for name in made:
+        for name in options.judge:
             own = {title: rows for title, rows in found.items() if f"{name}-bundled" in rows}
             run = f"Made by `{' '.join(sys.argv)}`."
             write_card(options.out / f"{name}-bundled.md", f"{name}-bundled", run, own)

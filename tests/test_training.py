@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hardnet_match import weights
 from hardnet_match.descriptors import HardNet, RootSIFT
 from hardnet_match.errors import DataError
 from hardnet_match.frames import make_lafs, to_colmap
@@ -416,3 +417,22 @@ def test_a_card_keeps_what_a_person_wrote_and_gets_new_figures(tmp_path: Path) -
     assert "| ours | 0.0007 |" in text
     assert "1.23" not in text
     assert text.count("## Figures") == 1
+
+
+def test_the_bundled_weights_do_what_their_cards_say() -> None:
+    """On texture that no photo holds: far from their training, so the margins are wide."""
+    folder = Path(weights.__file__).parent
+    networks = {"hardnet": HardNet(), "affnet": AffNet(), "orinet": OriNet()}
+    for name, network in networks.items():
+        load_bundled(network, folder / f"{name}-bundled.safetensors")
+        card = (folder / f"{name}-bundled.md").read_text()
+        assert all(word in card for word in ("## Data", "## Training", "## Figures", "Apache-2.0"))
+    hardnet, affnet, orinet = (network.eval() for network in networks.values())
+    held, error = hold_out(made_up_set(300, views=2, seed=3), 140), Warp(15, 0.3, 2, 1.5)
+    ours, sift = (descriptor_figures(network, held, error, Light())["fpr95"] for network in (hardnet, RootSIFT()))
+    assert ours < 0.5 * sift
+    adapted, plain = (shape_figures(shape, hardnet, held) for shape in (affnet, None))
+    assert adapted["covariance"] < 0.4 * plain["covariance"]
+    assert adapted["rank1"] >= plain["rank1"]
+    oriented, turned = (orientation_figures(network, hardnet, held) for network in (orinet, None))
+    assert oriented["within20"] > 3 * turned["within20"]

@@ -192,8 +192,9 @@ def train_shape(
 ) -> History:
     """Train an AffNet in place so that a frozen descriptor matches through the shapes it gives.
 
-    Both patches of a pair are turned alike at random and each is then seen through a random upright stretch. The loss
-    is `matching` times HardNegC on the descriptors of the adapted patches, plus `consistency` times the distance of the
+    Each patch of a pair is turned at random and then seen through a random upright stretch; ellipses are compared as they
+    lie in the unturned patch. Were both turned alike, one and the same stretch of every patch would go unpunished, and
+    orientation, which comes later, would find another direction in it each time. The loss is `matching` times HardNegC on the descriptors of the adapted patches, plus `consistency` times the distance of the
     two adapted ellipses where both come from one patch (there they must be equal), plus `modesty` times the ellipses'
     distance from a circle, which keeps the freedom that both leave from running off. With `matching` 0 the descriptor
     is not run at all.
@@ -216,27 +217,33 @@ def train_shape(
         itself = torch.from_numpy(first == second).to(where)
         count = len(first)
         stored = torch.from_numpy(sampler.set.patches[np.concatenate([first, second])]).to(where)
-        turn = rotation_matrix(2 * math.pi * torch.rand(count, generator=generator, device=where)).repeat(2, 1, 1)
+        turn = rotation_matrix(2 * math.pi * torch.rand(2 * count, generator=generator, device=where))
         limit = 1 + (tilt - 1) * min(1.0, 0.3 + 2 * progress)
         stretch = random_tilt(2 * count, limit, generator)
         upright = torch.linalg.cholesky(stretch @ stretch.mT)
         shift = paired_frames(torch.cat([itself, torch.zeros_like(itself)]), SHAPE_WARPS, generator)[:, :, 2:]
 
-        def seen_through(upright: Tensor) -> Tensor:
+        def seen_through(turn: Tensor, upright: Tensor) -> Tensor:
             return crop(stored, torch.cat([turn @ upright, shift], dim=2))
 
         with autocast(where):
-            shapes = network(relight(seen_through(upright), light, generator))
+            shapes = network(relight(seen_through(turn, upright), light, generator))
         adapted = upright @ shapes.float()
         circle = torch.eye(2, device=where).expand_as(adapted)
-        one, other = adapted.chunk(2)
+        one, other = (turn @ adapted).chunk(2)
         loss = consistency * (shape_distance(one, other) * itself).sum() / itself.sum().clamp(min=1)
         if progress < guided:
-            target = teacher(seen_through(circle))
+            target = teacher(seen_through(turn, circle))
             return loss + shape_distance(target, adapted).mean()
         if matching:
+            # Both are described upright in the first one's turn: the second ellipse is brought there.
+            there = turn[:count].mT @ other
+            turn, adapted = (
+                turn[:count].repeat(2, 1, 1),
+                torch.cat([adapted[:count], torch.linalg.cholesky(there @ there.mT)]),
+            )
             with autocast(where):
-                out = descriptor(relight(seen_through(adapted), light, generator))
+                out = descriptor(relight(seen_through(turn, adapted), light, generator))
             anchors, positives = out.float().chunk(2)
             loss = loss + matching * hard_negative_constant_loss(anchors, positives, ignore=same)
         total: Tensor = loss + modesty * shape_distance(circle, adapted).mean()
