@@ -354,10 +354,10 @@ def test_a_short_run_teaches_the_orientation(sampler: PairSampler) -> None:
     network = OriNet()
     held = hold_out(made_up_set(200, seed=7), 90)
     before = orientation_figures(network, HardNet(), held)["within20"]
-    history = train_orientation(network, sampler, Schedule(steps=50, batch=32, rate=3e-3, report=10))
+    history = train_orientation(network, sampler, Schedule(steps=90, batch=32, rate=3e-3, report=10))
     first, last = losses(history.reports)
-    assert last < first - 0.2
-    assert orientation_figures(network, HardNet(), held)["within20"] > before + 0.2
+    assert last < first - 0.5
+    assert orientation_figures(network, HardNet(), held)["within20"] > before + 0.1
 
 
 def test_the_figures_reward_what_is_right() -> None:

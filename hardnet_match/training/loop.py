@@ -22,9 +22,9 @@ from .patchset import PairSampler
 
 log = logging.getLogger(__name__)
 
-SHAPE_HEAD, ORIENTATION_HEAD = 0.03, 0.15
+HEAD_RATE = 0.03
 """Share of the rate for the last layer of AffNet and OriNet, which sums 4,096 inputs into a tanh: at Adam's full rate a
-few steps saturate it. An angle suffers less from that than a shape does."""
+few steps saturate it for good."""
 
 
 @dataclass(frozen=True)
@@ -192,12 +192,12 @@ def train_shape(
 ) -> History:
     """Train an AffNet in place so that a frozen descriptor matches through the shapes it gives.
 
-    Each patch of a pair is turned at random and then seen through a random upright stretch; ellipses are compared as they
-    lie in the unturned patch. Were both turned alike, one and the same stretch of every patch would go unpunished, and
-    orientation, which comes later, would find another direction in it each time. The loss is `matching` times HardNegC on the descriptors of the adapted patches, plus `consistency` times the distance of the
-    two adapted ellipses where both come from one patch (there they must be equal), plus `modesty` times the ellipses'
-    distance from a circle, which keeps the freedom that both leave from running off. With `matching` 0 the descriptor
-    is not run at all.
+    Each patch of a pair is turned at random and then seen through a random upright stretch; ellipses are compared as
+    they lie in the unturned patch. Were both turned alike, one and the same stretch put on every patch would go
+    unpunished, and the orientation found later would be another one in each turn. The loss is `matching` times
+    HardNegC on the descriptors of the adapted patches, plus `consistency` times the distance of the two adapted
+    ellipses where both come from one patch (there they must be equal), plus `modesty` times the ellipses' distance
+    from a circle, which keeps the freedom that is left from running off. With `matching` 0 the descriptor is not run.
 
     In the first `guided` share of the run the descriptor, the costly part, is left out: the adapted ellipse is drawn
     towards the second-moment ellipse of the same patch before it was stretched and its light was changed. That
@@ -238,10 +238,8 @@ def train_shape(
         if matching:
             # Both are described upright in the first one's turn: the second ellipse is brought there.
             there = turn[:count].mT @ other
-            turn, adapted = (
-                turn[:count].repeat(2, 1, 1),
-                torch.cat([adapted[:count], torch.linalg.cholesky(there @ there.mT)]),
-            )
+            turn = turn[:count].repeat(2, 1, 1)
+            adapted = torch.cat([adapted[:count], torch.linalg.cholesky(there @ there.mT)])
             with autocast(where):
                 out = descriptor(relight(seen_through(turn, adapted), light, generator))
             anchors, positives = out.float().chunk(2)
@@ -249,7 +247,7 @@ def train_shape(
         total: Tensor = loss + modesty * shape_distance(circle, adapted).mean()
         return total
 
-    return _run(network, loss_of, schedule, check, head=(network.features[19], SHAPE_HEAD))
+    return _run(network, loss_of, schedule, check, head=(network.features[19], HEAD_RATE))
 
 
 def train_orientation(
@@ -298,7 +296,7 @@ def train_orientation(
             total = total + (1 - progress / guided) * angle_loss(to_target, vectors.float(), torch.zeros_like(target))
         return total
 
-    history = _run(network, loss_of, schedule, check, head=(network.features[19], ORIENTATION_HEAD))
+    history = _run(network, loss_of, schedule, check, head=(network.features[19], HEAD_RATE))
     _set_dropout(network, usual)
     return history
 
