@@ -16,12 +16,13 @@ DEFAULT_PRESET = "hesaffnet-hardnet"
 class Composition:
     """Names as in `detectors.DETECTORS`, `shape.SHAPES`, `orientation.ORIENTATIONS` and `descriptors.DESCRIPTORS`.
 
-    `shape` may be "none": frames stay circles.
+    `shape` may be "none": frames stay circles. Orientation is the dominant gradient's unless asked otherwise: it needs
+    no weights, and the bundled OriNet is not yet as good (its card has the figures).
     """
 
     detector: str = "hessian"
     shape: str = "affnet"
-    orientation: str = "orinet"
+    orientation: str = "dominant"
     descriptor: str = "hardnet"
 
 

@@ -4,7 +4,8 @@
 
 Each repeat runs both on the same photo in turn, A B A B, so that a machine whose speed drifts slows both; the ratio
 of the medians is
-what to quote. Both have the same weights (kornia's modules carry ours) and the same number of keypoints. Peak memory
+what to quote. Both have the same weights (kornia's modules carry ours), the same number of keypoints, and OriNet.
+Peak memory
 is of a
 process of its own for each.
 """
@@ -33,7 +34,7 @@ Run = Callable[[NDArray[np.uint8]], int]
 
 
 def ours(keypoints: int, precision: str = "float32") -> Run:
-    extractor = FeatureExtractor.from_preset(max_keypoints=keypoints, precision=precision)
+    extractor = FeatureExtractor.from_preset(max_keypoints=keypoints, precision=precision, orientation="orinet")
     return lambda image: len(extractor.extract(image))
 
 
@@ -135,7 +136,7 @@ def main() -> None:
                 flush=True,
             )
         if options.stages:
-            extractor = FeatureExtractor.from_preset(max_keypoints=keypoints, precision="float32")
+            extractor = FeatureExtractor.from_preset(max_keypoints=keypoints, orientation="orinet")
             extractor.extract(image)
             print(f"\nstages at {keypoints}: {stages(extractor, image)}\n")
 

@@ -1,7 +1,7 @@
 """Matches within 3 px on planar pairs with known homographies: this package and OpenCV's SIFT, side by side, as a
 table.
 
-    python scripts/bench_pairs.py FOLDERS... [--keypoints 2048] [--orientation orinet upright]
+    python scripts/bench_pairs.py FOLDERS... [--keypoints 2048] [--orientation dominant upright]
 
 Folders are of any of three layouts: `img1.*` with `H1to2p` (Oxford), `1.*` with `H_1_2` (HPatches), or `nameA.*`,
     `nameB.*` with
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--keypoints", type=int, default=2048)
     parser.add_argument("--preset", default="hesaffnet-hardnet")
-    parser.add_argument("--orientation", nargs="+", default=["orinet"])
+    parser.add_argument("--orientation", nargs="+", default=["dominant"])
     options = parser.parse_args()
     extractors = {
         f"{options.preset}, {orientation}": FeatureExtractor.from_preset(

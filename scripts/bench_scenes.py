@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("photos", nargs="+", type=Path, help="folders of photos, one scene each")
     parser.add_argument("--work", type=Path, required=True, help="folder for databases and models")
     parser.add_argument("--preset", nargs="+", default=["hesaffnet-hardnet"])
-    parser.add_argument("--orientation", nargs="+", default=["orinet"])
+    parser.add_argument("--orientation", nargs="+", default=["dominant"])
     parser.add_argument("--keypoints", nargs="*", default=["8192"], help="numbers, or 'same' as SIFT's mean")
     parser.add_argument("--sift-keypoints", type=int, nargs="*", default=[8192])
     parser.add_argument("--max-size", type=int, default=1600)

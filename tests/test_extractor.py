@@ -41,6 +41,7 @@ def extractor() -> FeatureExtractor:
     "composition",
     [
         Composition(),
+        Composition(orientation="orinet"),
         Composition("dog", "affnet", "dominant", "hardnet"),
         Composition("dog-opencv", "none", "upright", "rootsift"),
         Composition("harris", "baumberg", "orinet", "rootsift"),
@@ -65,7 +66,7 @@ def test_every_part_composes(composition: Composition) -> None:
 
 def test_the_stages_are_those_of_kornia() -> None:
     """The same frames and networks out of kornia's modules give the same shapes, turns and descriptors."""
-    extractor = FeatureExtractor.from_preset(max_keypoints=120)
+    extractor = FeatureExtractor.from_preset(max_keypoints=120, orientation="orinet")
     image = as_image(picture(3))
     features = extractor.extract(picture(3))
     state = {
@@ -148,7 +149,7 @@ def test_a_gpu_finds_the_same() -> None:
 
 
 def test_settings_tell_what_the_result_depends_on() -> None:
-    settings = FeatureExtractor.from_preset(max_keypoints=300).settings
+    settings = FeatureExtractor.from_preset(max_keypoints=300, orientation="orinet").settings
     assert settings["descriptor"] == "hardnet"
     assert settings["max_keypoints"] == 300
     assert set(settings["weights"]) == {"shape", "orientation", "descriptor"}
