@@ -79,18 +79,19 @@ def shape_figures(
 
     Returns:
         `fpr95`, `rank1`, and `covariance`: mean `losses.shape_distance` of the adapted ellipses of one patch seen
-        plainly and stretched (0 is perfect; a network that says nothing gives the stretches themselves).
+        plainly, and seen stretched and in another turn (0 is perfect; a network that says nothing gives the stretches
+        themselves). In one turn only, a stretch common to all patches would not be seen.
     """
     estimate, describe = _ready(shape), descriptor.eval().fused()
     generator = torch.Generator().manual_seed(seed)
     count = len(held.first)
-    turn = rotation_matrix(2 * math.pi * torch.rand(count, generator=generator))
+    turn, other_turn = (rotation_matrix(2 * math.pi * torch.rand(count, generator=generator)) for _ in range(2))
     stretch = random_tilt(count, tilt, generator)
     stretched = torch.linalg.cholesky(stretch @ stretch.mT)
     plain = torch.eye(2).expand(count, 2, 2)
     centre = torch.zeros(count, 2, 1)
 
-    def adapted(stored: Tensor, upright: Tensor) -> Tensor:
+    def adapted(stored: Tensor, upright: Tensor, turn: Tensor = turn) -> Tensor:
         if estimate is None:
             return upright
         return upright @ run_tiled(estimate, crop(stored, torch.cat([turn @ upright, centre], dim=2)))
@@ -101,8 +102,8 @@ def shape_figures(
     with torch.inference_mode():
         first, second = adapted(held.first, plain), adapted(held.second, stretched)
         figures = pair_figures(described(held.first, first), described(held.second, second), held.ignore)
-        again = adapted(held.first, stretched)
-        return {**figures, "covariance": float(shape_distance(first, again).mean())}
+        again = adapted(held.first, stretched, other_turn)
+        return {**figures, "covariance": float(shape_distance(turn @ first, other_turn @ again).mean())}
 
 
 def orientation_figures(
