@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+
+# Whoever starts the tests in the background of a shell hands them an ignored SIGINT; those of Ctrl-C need it alive.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is slow, not wrong.
 settings.register_profile("steady", deadline=None)
