@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from hardnet_match.metrics.patches import fpr95, pair_figures
 from hardnet_match.training.losses import (
     angle_loss,
     distance_matrix,
@@ -20,7 +21,6 @@ from hardnet_match.training.losses import (
     hardnet_loss,
     shape_distance,
 )
-from hardnet_match.training.measure import fpr95, pair_figures
 
 
 def descriptors(count: int, seed: int, dim: int = 16) -> tuple[Tensor, Tensor]:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..inference import PatchNetwork, run_tiled
+from ..metrics.patches import pair_figures
 from .augment import Light, Warp, crop, random_frames, random_tilt, relight, rotation_matrix
 from .losses import shape_distance
-from .measure import pair_figures
 from .patchset import PairSampler, PatchSet
 
 SECOND_VIEW_ERROR = Warp(rotation=12, octaves=0.25, shift=2.0, tilt=1.4)

@@ -1,0 +1,1 @@
+"""Image retrieval on local features: codebook, inverted files, spatial verification, query expansion."""
