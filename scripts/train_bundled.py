@@ -38,7 +38,8 @@ from hardnet_match.training.judge import (
 )
 from hardnet_match.training.loop import History, Schedule, train_descriptor, train_orientation, train_shape
 from hardnet_match.training.mining import mine_keypoints, mine_model
-from hardnet_match.training.patchset import PairSampler, PatchSet
+from hardnet_match.training.patchset import PatchSet
+from hardnet_match.training.sampling import PairSampler
 
 log = logging.getLogger("train_bundled")
 TURNED_VIEW_ERROR = Warp(octaves=0.2, shift=1.0, tilt=1.3)

@@ -35,7 +35,8 @@ from hardnet_match.training.export import load_bundled, save_bundled
 from hardnet_match.training.judge import descriptor_figures, hold_out, orientation_figures, shape_figures
 from hardnet_match.training.loop import Schedule, train_descriptor, train_orientation, train_shape
 from hardnet_match.training.mining import Filters, mine_keypoints, mine_model, stored_patches
-from hardnet_match.training.patchset import PairSampler, PatchSet
+from hardnet_match.training.patchset import PatchSet
+from hardnet_match.training.sampling import PairSampler
 
 
 def texture(height: int, width: int, seed: int) -> NDArray[np.uint8]:

@@ -13,7 +13,8 @@ from ..inference import PatchNetwork, run_tiled
 from ..metrics.patches import pair_figures
 from .augment import Light, Warp, crop, random_frames, random_tilt, relight, rotation_matrix
 from .losses import shape_distance
-from .patchset import PairSampler, PatchSet
+from .patchset import PatchSet
+from .sampling import PairSampler
 
 SECOND_VIEW_ERROR = Warp(rotation=12, octaves=0.25, shift=2.0, tilt=1.4)
 """Put on the second views when descriptors are judged, on top of the true change of view: detectors err."""

@@ -18,7 +18,7 @@ from ..orientation import Dominant, OriNet
 from ..shape import AffNet, Baumberg
 from .augment import Light, Warp, crop, flip_or_transpose, random_frames, random_tilt, relight, rotation_matrix
 from .losses import angle_loss, hard_negative_constant_loss, hardnet_loss, shape_distance
-from .patchset import PairSampler
+from .sampling import PairSampler
 
 log = logging.getLogger(__name__)
 
