@@ -6,6 +6,7 @@ import logging
 import zlib  # noqa: F401  (before pycolmap, see corpus.py)
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,7 +77,7 @@ def mine_model(model: Path, database: Path, photos: Path, filters: Filters | Non
     """
     filters = filters or Filters()
     reconstruction = pycolmap.Reconstruction(model)
-    columns: dict[str, list[NDArray[np.generic]]] = {
+    columns: dict[str, list[NDArray[Any]]] = {
         key: [] for key in ("patches", "track", "image", "direction", "position", "size")
     }
     with pycolmap.Database.open(database) as opened:
@@ -105,7 +106,7 @@ def mine_model(model: Path, database: Path, photos: Path, filters: Filters | Non
             columns["size"].append(region[keep].astype(np.float32))
     if not columns["track"]:
         raise DataError(f"{model} has no observation to learn from")
-    arrays = {key: np.concatenate(value) for key, value in columns.items()}
+    arrays: dict[str, Any] = {key: np.concatenate(value) for key, value in columns.items()}
     order = np.lexsort((arrays["image"], arrays["track"]))
     arrays = {key: value[order] for key, value in arrays.items()}
     found = PatchSet(**arrays, scene=np.zeros(len(order), dtype=np.int32))
@@ -159,6 +160,7 @@ def _group_sums(track: NDArray[np.int64], values: NDArray[np.float32]) -> tuple[
 
 
 def _agrees_in_size(found: PatchSet, octaves: float) -> NDArray[np.bool_]:
+    assert found.size is not None
     log_size = np.log2(found.size)
     order = np.lexsort((log_size, found.track))  # tracks stay in place, sizes are sorted within each
     starts = np.flatnonzero(np.r_[True, np.diff(found.track) > 0])
