@@ -33,3 +33,7 @@ class StoreError(HardnetMatchError):
 
 class ReconstructionError(HardnetMatchError):
     """A COLMAP database or model cannot be written, read or built."""
+
+
+class TrainingError(HardnetMatchError):
+    """A training run cannot start, cannot go on, or is not the one its folder holds."""

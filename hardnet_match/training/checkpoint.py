@@ -1,0 +1,135 @@
+"""The files of a run: checkpoints to go on from, and weights to use; every one replaced in a single step."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import StoreError, WeightsError
+from ..weights import load_into
+
+FORMAT = "hardnet-match training 1"
+LAST, LAST_WEIGHTS, BEST_WEIGHTS = "last.pt", "last.safetensors", "best.safetensors"
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file and put it in the place of `path`: whoever reads sees the old one or the new, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # safetensors writes for the owner alone
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(
+    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, epoch: int, state: Mapping[str, Any]
+) -> None:
+    """Write all that a run needs to go on as if it had never stopped.
+
+    The keys `epoch`, `state_dict` and `optimizer` are those of the originals' checkpoints, so the file is also one of
+    weights.
+    """
+    content = {
+        "format": FORMAT,
+        "epoch": epoch,
+        "state_dict": network.state_dict(),
+        "optimizer": optimiser.state_dict(),
+        **state,
+    }
+    replace_file(path, lambda target: torch.save(content, target))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What `save_checkpoint` wrote, on the processor; running nothing that is in the file.
+
+    Raises:
+        StoreError: it cannot be read, or another program wrote it.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read as a checkpoint ({error}); remove it to start anew") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise StoreError(f"{path}: not a checkpoint of this program's train; use another folder")
+    return content
+
+
+def save_weights(path: Path, network: nn.Module, about: Mapping[str, str] | None = None) -> None:
+    """Write a network's weights as float32 safetensors with the originals' names."""
+    from safetensors.torch import save_file
+
+    state = {
+        name: value.detach().to("cpu").contiguous()
+        for name, value in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    replace_file(path, lambda target: save_file(state, target, metadata=dict(about or {})))
+
+
+def resume_original(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    """Go on from a checkpoint of DagnyT/hardnet, or any {'epoch', 'state_dict', 'optimizer'}: weights and momentum.
+
+    Args:
+        path: the checkpoint; nothing in it is run.
+        network: takes its weights.
+        optimiser: takes its momentum buffers, where the file has them for every parameter, in its parameters' order.
+
+    Returns:
+        epochs done.
+
+    Raises:
+        WeightsError: it is no such checkpoint, or one of another network or kind of optimiser.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(
+            f"{path}: cannot be read as a checkpoint ({reason}); its weights alone may do: --start"
+        ) from error
+    if not isinstance(content, dict) or not {"epoch", "state_dict"} <= content.keys():
+        raise WeightsError(f"{path}: has no 'epoch' and 'state_dict'; start from its weights with --start")
+    state = {str(name).removeprefix("module."): value for name, value in content["state_dict"].items()}
+    load_into(network, state, str(path))
+    _take_momentum(path, content.get("optimizer"), optimiser)
+    epoch = content["epoch"]
+    if not isinstance(epoch, int) or epoch < 0:
+        raise WeightsError(f"{path}: its epoch is {epoch!r}, not a count")
+    return epoch
+
+
+def _take_momentum(path: Path, theirs: Any, optimiser: torch.optim.Optimizer) -> None:
+    """Copy the other optimiser's tensors by the parameters' order; its rates and groups are not ours."""
+    if theirs is None:
+        return
+    if not isinstance(theirs, dict) or not isinstance(theirs.get("state"), dict):
+        raise WeightsError(f"{path}: its 'optimizer' is no optimiser's state; start from its weights with --start")
+    order = [number for group in theirs.get("param_groups", []) for number in group["params"]]
+    ours = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    if not theirs["state"]:
+        return
+    if len(order) != len(ours):
+        raise WeightsError(f"{path}: its optimiser has {len(order)} parameters, this one {len(ours)}")
+    for number, parameter in zip(order, ours, strict=True):
+        buffers = theirs["state"].get(number, {})
+        fits = {key: value for key, value in buffers.items() if isinstance(value, Tensor)}
+        wrong = [key for key, value in fits.items() if value.ndim and value.shape != parameter.shape]
+        known = {"momentum_buffer"} if isinstance(optimiser, torch.optim.SGD) else {"exp_avg", "exp_avg_sq", "step"}
+        if wrong or not fits.keys() <= known:
+            raise WeightsError(
+                f"{path}: its optimiser is another one than {type(optimiser).__name__}; "
+                "start from its weights with --start"
+            )
+        optimiser.state[parameter].update(
+            {key: value.to(parameter.device).clone() if value.ndim else value for key, value in fits.items()}
+        )
