@@ -8,8 +8,9 @@ precision-recall curve by the trapezoidal rule). Revisited: F. Radenovic et al.,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 
 KAPPAS = (1, 5, 10)
+Image = TypeVar("Image", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,8 @@ def score_rankings(queries: Iterable[RankedQuery], kappas: Sequence[int] = KAPPA
 
 
 def revisited_protocols(
-    easy: Collection[Hashable], hard: Collection[Hashable], junk: Collection[Hashable]
-) -> Mapping[str, tuple[frozenset[Hashable], frozenset[Hashable]]]:
+    easy: Collection[Image], hard: Collection[Image], junk: Collection[Image]
+) -> dict[str, tuple[frozenset[Image], frozenset[Image]]]:
     """(positives, junk) of the three setups: easy, medium (easy and hard are sought) and hard."""
     e, h, j = frozenset(easy), frozenset(hard), frozenset(junk)
     return {"easy": (e, j | h), "medium": (e | h, j), "hard": (h, j | e)}

@@ -3,15 +3,16 @@
 An `InertUnpickler` knows a short list of names and answers each with a function or class of this file that only
 stores what it is given; any other name in the pickle is refused before it is even imported. Two kinds of checkpoints
 need it: those that carry a pickled scikit-learn PCA (HardNet8), and TorchScript archives, whose tensors are wanted
-but not their code.
+but not their code. Files that are plain data all through (the ground truths of retrieval benchmarks) are read by
+`read_plain`, whose list is shorter still.
 """
 
 from __future__ import annotations
 
 import collections
 import pickle
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,8 @@ class Array:
         if len(self.state) != 5:
             raise Refused("an array in a pickle has an unknown form")
         _, shape, dtype, fortran, content = self.state
+        if isinstance(content, str):  # of Python 2, whose strings are bytes
+            content = content.encode("latin1", "replace")
         if not isinstance(dtype, _Dtype) or not isinstance(content, bytes) or not isinstance(shape, tuple):
             raise Refused("an array in a pickle does not hold plain numbers")
         try:
@@ -79,7 +82,16 @@ class Array:
             raise Refused(f"an array in a pickle is damaged: {error}") from error
 
 
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any = "C") -> Array:
+    """numpy's _frombuffer, which pickles of protocol 5 hold arrays in."""
+    array = Array()
+    array.state = (1, shape, dtype, order == "F", bytes(content) if isinstance(content, bytearray) else content)
+    return array
+
+
 def _scalar(dtype: Any, content: Any = b"") -> Any:
+    if isinstance(content, str):
+        content = content.encode("latin1", "replace")
     if not isinstance(dtype, _Dtype) or not isinstance(content, bytes):
         return None
     values = np.frombuffer(content, dtype.real())
@@ -122,6 +134,8 @@ def _allowed_names() -> dict[tuple[str, str], Callable[..., Any] | type]:
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         names[module, "_reconstruct"] = Array
         names[module, "scalar"] = _Call(_scalar)
+    for module in ("numpy.core.numeric", "numpy._core.numeric"):
+        names[module, "_frombuffer"] = _Call(_from_buffer)
     for name in ("restore_type_tag", "build_intlist", "build_doublelist", "build_boollist", "build_tensorlist"):
         names["torch.jit._pickle", name] = _Call(_first)
     return names
@@ -166,3 +180,52 @@ class inert_pickle:
     @staticmethod
     def load(file: Any, **options: Any) -> Any:
         return InertUnpickler(file, **options).load()
+
+
+# Old protocols write no bytes at all as a call of bytes().
+_BUILTINS = {"set": _Call(frozenset), "frozenset": _Call(frozenset), "bytes": _Call(lambda: b"")}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Knows numpy's arrays and numbers, ordered dicts and sets, and nothing of any framework."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _NAMES and not module.startswith("torch"):
+            return _NAMES[module, name]
+        if module in ("builtins", "__builtin__") and name in _BUILTINS:
+            return _BUILTINS[name]
+        raise Refused(f"it refers to {module}.{name}, which could run code")
+
+
+def read_plain(file: BinaryIO) -> Any:
+    """The content of a pickle of plain data: dicts, lists, texts, numbers, and arrays of numbers. Runs nothing.
+
+    Pickles of Python 2 read too (their strings as Latin-1).
+
+    Raises:
+        Refused: it refers to anything else, or its containers hold themselves.
+        Exception: whatever `pickle` raises on a damaged file.
+    """
+    try:
+        return _plain(_PlainUnpickler(file, encoding="latin1").load(), {})
+    except RecursionError as error:
+        raise Refused("its containers are nested too deep, or hold themselves") from error
+
+
+def _plain(value: Any, seen: dict[int, Any]) -> Any:
+    """The value with real arrays in place of their stand-ins; each object is converted once, however often it is
+    referred to."""
+    if isinstance(value, Array):
+        if id(value) not in seen:
+            seen[id(value)] = value.real()
+        return seen[id(value)]
+    if isinstance(value, Mapping | list | tuple):
+        if id(value) not in seen:
+            if isinstance(value, Mapping):
+                seen[id(value)] = {key: _plain(item, seen) for key, item in value.items()}
+            else:
+                seen[id(value)] = type(value)(_plain(item, seen) for item in value)
+        return seen[id(value)]
+    if value is None or isinstance(value, str | bytes | bytearray | int | float | set | frozenset):
+        return value
+    raise Refused(f"it holds a {type(value).__name__.strip('_')}, where plain data is expected")
