@@ -52,6 +52,7 @@ class Batch:
         itself: (B,) bool, the second view is the very patch that the first one is.
         margin: side of a stored patch over the side of the measurement region.
         place: where the patches lie, or None where the set does not know.
+        collisions: (K, 2) columns whose labels are known to overlap, both ways round, or None.
         columns: which of the B columns `stored` holds; all when None.
     """
 
@@ -61,6 +62,7 @@ class Batch:
     itself: NDArray[np.bool_]
     margin: float
     place: Place | None = None
+    collisions: NDArray[np.int64] | None = None
     columns: slice | None = None
 
     def __len__(self) -> int:
@@ -69,7 +71,17 @@ class Batch:
     @cached_property
     def same(self) -> NDArray[np.bool_] | None:
         """(B, B) bool, pairs (i, j) that are no negatives although their labels differ; None without geometry."""
-        return None if self.place is None else self.place.same().numpy()
+        same = self._same("cpu")
+        return None if same is None else same.numpy()
+
+    def _same(self, device: torch.device | str) -> Tensor | None:
+        same = None if self.place is None else self.place.same(device)
+        if self.collisions is not None:
+            if same is None:
+                same = torch.zeros(len(self), len(self), dtype=torch.bool, device=device)
+            one, other = torch.from_numpy(self.collisions).to(device).T
+            same[one, other] = True
+        return same
 
     def on(self, device: torch.device | str) -> TensorBatch:
         """The same on a device; `same` is worked out there."""
@@ -83,7 +95,7 @@ class Batch:
             moved(self.stored),
             moved(self.label),
             moved(self.itself),
-            None if self.place is None else self.place.same(where),
+            self._same(where),
             self.margin,
             self.columns,
         )
@@ -134,16 +146,13 @@ class Sampler(Protocol):
         """
 
 
-def read(
-    observations: PatchSet, rows: NDArray[np.intp], columns: slice | None = None, *, geometry: bool = True
-) -> Batch:
+def read(observations: PatchSet, rows: NDArray[np.intp], columns: slice | None = None) -> Batch:
     """The batch of rows (V, B) of a set: row v, column b is view v of the b-th label.
 
     Args:
         observations: the set.
         rows: which observations.
         columns: of which columns to read the patches.
-        geometry: carry the places along where the set has them.
     """
     part = slice(None) if columns is None else columns
     wanted = rows[:, part]
@@ -152,15 +161,28 @@ def read(
     stored = np.empty((wanted.size, *observations.patches.shape[1:]), dtype=np.uint8)
     stored[order] = observations.patches[wanted.reshape(-1)[order]]
     place = None
-    if geometry and observations.position is not None and observations.size is not None and len(rows) > 1:
+    if observations.position is not None and observations.size is not None:
         two = rows[:2]
         place = Place(observations.position[two], observations.size[two], observations.scene[two])
     return Batch(
         stored.reshape(*wanted.shape, *stored.shape[1:]),
         observations.track[rows],
         observations.image[rows],
-        rows[0] == rows[min(1, len(rows) - 1)],
-        float(getattr(observations, "margin", 2.0)),
+        rows[0] == rows[1],
+        observations.margin,
         place,
+        _collisions(observations, observations.track[rows[0]]),
         columns,
     )
+
+
+def _collisions(observations: PatchSet, label: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Pairs of columns, both ways round, of which the set says that they overlap."""
+    if observations.collisions is None:
+        return None
+    order = np.argsort(label)
+    known = label[order]
+    place = np.searchsorted(known, observations.collisions)
+    there = (known[np.minimum(place, len(known) - 1)] == observations.collisions).all(axis=1)
+    one, other = order[place[there]].T
+    return np.stack([np.r_[one, other], np.r_[other, one]], axis=1).astype(np.int64)

@@ -108,5 +108,4 @@ def in_order_of_arrival(values: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _named(observations: PatchSet) -> str:
-    name = getattr(observations, "name", "")
-    return f" {name}" if name else ""
+    return f" {observations.name}" if observations.name else ""

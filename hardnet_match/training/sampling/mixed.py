@@ -121,6 +121,7 @@ class MixedSampler:
             np.concatenate([part.itself for part in parts]),
             parts[0].margin,
             _places(parts),
+            _collisions(parts),
             columns,
         )
 
@@ -133,6 +134,12 @@ def _apart(numbers: Sequence[NDArray[np.generic]]) -> NDArray[np.int64]:
         out.append(values - values.min() + offset)
         offset = int(out[-1].max()) + 1
     return np.concatenate(out, axis=-1)
+
+
+def _collisions(parts: Sequence[Batch]) -> NDArray[np.int64] | None:
+    starts = np.cumsum([0, *map(len, parts)])
+    found = [part.collisions + start for part, start in zip(parts, starts, strict=False) if part.collisions is not None]
+    return np.concatenate(found) if found else None
 
 
 def _places(parts: Sequence[Batch]) -> Place | None:

@@ -146,17 +146,9 @@ class PairSampler(TupleSampler):
     def same_place(
         self, first: NDArray[np.intp], second: NDArray[np.intp], overlap: float = OVERLAP
     ) -> NDArray[np.bool_]:
-        """(A, B): do two observations show about the same place, centres within `overlap` regions?
-
-        The same track, where the set knows no places.
-        """
-        if self.set.position is None or self.set.size is None:
-            return np.asarray(self.set.track[first][:, None] == self.set.track[second][None])
-        one, other = self.set.position[first].astype(np.float64), self.set.position[second].astype(np.float64)
-        square = (one**2).sum(1)[:, None] + (other**2).sum(1)[None] - 2 * one @ other.T
-        reach = overlap * np.maximum(self.set.size[first][:, None], self.set.size[second][None])
-        one_scene = self.set.scene[first][:, None] == self.set.scene[second][None]
-        return np.asarray((square < reach**2) & one_scene)
+        """(A, B) bool: which observations are no negatives of each other; the same track where no places are known."""
+        same = self.set.same_place(first, second, overlap)
+        return np.asarray(self.set.track[first][:, None] == self.set.track[second][None]) if same is None else same
 
 
 def without_repeats(counts: NDArray[np.intp], views: int, rng: np.random.Generator) -> NDArray[np.intp]:
