@@ -34,7 +34,8 @@ from hardnet_match.training.card import write_card
 from hardnet_match.training.export import load_bundled, save_bundled
 from hardnet_match.training.judge import descriptor_figures, hold_out, orientation_figures, shape_figures
 from hardnet_match.training.loop import Schedule, train_descriptor, train_orientation, train_shape
-from hardnet_match.training.mining import Filters, mine_keypoints, mine_model, stored_patches
+from hardnet_match.training.mining import Filters, mine_keypoints, mine_model
+from hardnet_match.training.sources.cutting import stored_patches
 from hardnet_match.training.patchset import PatchSet
 from hardnet_match.training.sampling import PairSampler
 
