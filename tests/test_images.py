@@ -321,6 +321,39 @@ def test_shrinking_averages_areas_and_keeps_blobs_where_they_are(tmp_path: Path)
         np.testing.assert_allclose(picture.to_original(found.astype(np.float32)), [centre], atol=0.15)
 
 
+@given(
+    st.tuples(st.floats(-20, 60), st.floats(-20, 60), st.floats(-20, 60), st.floats(-20, 60)),
+    st.sampled_from([None, 30]),
+)
+def test_a_crop_is_pils_crop_and_knows_where_it_was(box: tuple[float, ...], limit: int | None) -> None:
+    pixels = _photo(40, 48)[..., 0]
+    whole = Picture(pixels, (40, 48), np.array([[1.0, 0, 0], [0, 1, 0]]))
+    x0, y0, x1, y1 = (round(edge) for edge in box)
+    inside = max(x0, 0), max(y0, 0), min(x1, 40), min(y1, 48)
+    if inside[0] >= inside[2] or inside[1] >= inside[3] or box[0] >= box[2] or box[1] >= box[3]:
+        with pytest.raises(OptionError, match="40x48"):
+            whole.cropped(box)
+        return
+    part = whole.cropped(box)
+    np.testing.assert_array_equal(part.pixels, np.asarray(Image.fromarray(pixels).crop(inside)))
+    np.testing.assert_allclose(part.to_original(np.float32([[0, 0]])), [inside[:2]])
+    if limit is not None:
+        small = part.shrunk(limit)
+        rows, cols = small.pixels.shape
+        far = small.to_original(np.float32([[cols - 0.5, rows - 0.5]]))
+        np.testing.assert_allclose(far, [[inside[2] - 0.5, inside[3] - 0.5]], atol=1e-4)
+
+
+@pytest.mark.parametrize("box", [(0, 0, np.inf, 5), (np.nan, 0, 3, 3), (0, 0, 1e30, 1e30), (5, 5, 5, 9)])
+def test_strange_boxes(box: tuple[float, ...]) -> None:
+    whole = Picture(_photo(40, 48), (40, 48), np.array([[1.0, 0, 0], [0, 1, 0]]))
+    if box[0] == box[2]:
+        with pytest.raises(OptionError, match="x0 y0 x1 y1"):
+            whole.cropped(box)
+    else:
+        assert whole.cropped(box).pixels.size
+
+
 @pytest.mark.parametrize("tag", range(1, 9))
 def test_orientation_is_ignored_unless_asked_for(tmp_path: Path, tag: int) -> None:
     exif = Image.Exif()

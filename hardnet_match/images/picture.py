@@ -45,6 +45,42 @@ class Picture:
         inverse = np.linalg.inv(np.vstack([self.to_file, [0, 0, 1]]))[:2]
         return _mapped(inverse, lafs)
 
+    def shrunk(self, max_size: int) -> Picture:
+        """The picture with its longer side at most `max_size` pixels, by area averaging; itself if it is that small."""
+        rows, cols = self.pixels.shape[:2]
+        if max(rows, cols) <= max_size:
+            return self
+        import cv2
+
+        new = [max(1, round(side * max_size / max(rows, cols))) for side in (cols, rows)]
+        pixels = np.asarray(cv2.resize(self.pixels, new, interpolation=cv2.INTER_AREA), np.uint8)
+        sx, sy = cols / new[0], rows / new[1]
+        shrink = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
+        return Picture(pixels, self.size, self.to_file @ shrink)
+
+    def cropped(self, box: tuple[float, float, float, float]) -> Picture:
+        """The part of the picture in a box; coordinates of the file stay those of the whole file.
+
+        Args:
+            box: x0, y0, x1, y1 in pixels of the file, edges as PIL's `crop` takes them: rounded, (0, 0) the outer
+                corner of the top left pixel. What sticks out of the picture is cut off.
+
+        Raises:
+            OptionError: nothing of the picture is in it.
+        """
+        bounded = np.clip(np.nan_to_num(np.array(box, float)), -1e6, 1e6)
+        edges = np.round(bounded.reshape(2, 2)) - 0.5
+        inside = np.round(self.from_original(np.asarray(edges, np.float32)) + 0.5).astype(int)
+        rows, cols = self.pixels.shape[:2]
+        (x0, y0), (x1, y1) = np.clip(np.sort(inside, axis=0), 0, [cols, rows]).tolist()
+        if x0 >= x1 or y0 >= y1 or box[0] >= box[2] or box[1] >= box[3]:
+            raise OptionError(
+                f"the box {' '.join(f'{edge:g}' for edge in box)} holds nothing of the image of {self.size[0]}x"
+                f"{self.size[1]} pixels; it is x0 y0 x1 y1, the top left and the bottom right corner"
+            )
+        corner = np.array([[1.0, 0, x0], [0, 1, y0], [0, 0, 1]])
+        return Picture(np.ascontiguousarray(self.pixels[y0:y1, x0:x1]), self.size, self.to_file @ corner)
+
     def fit_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """A mask of the file's size as one of `pixels`' size: true where the pixel's centre is true in the file.
 
@@ -100,16 +136,8 @@ def read_image(
     affine = np.array([[1.0, 0, 0], [0, 1, 0]])
     if apply_orientation:
         pixels, affine = _upright(pixels, orientation(data))
-    if max_size is not None and max(width, height) > max_size:
-        import cv2
-
-        rows, cols = pixels.shape[:2]
-        new = [max(1, round(side * max_size / max(rows, cols))) for side in (cols, rows)]
-        pixels = np.asarray(cv2.resize(pixels, new, interpolation=cv2.INTER_AREA), np.uint8)
-        sx, sy = cols / new[0], rows / new[1]
-        shrink = np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
-        affine = affine @ shrink
-    return Picture(pixels, (width, height), affine)
+    picture = Picture(pixels, (width, height), affine)
+    return picture if max_size is None else picture.shrunk(max_size)
 
 
 def _upright(pixels: NDArray[np.uint8], tag: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
