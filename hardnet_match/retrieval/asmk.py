@@ -83,8 +83,7 @@ class ASMK(Method):
         words = np.flatnonzero(view.document_frequency).astype(np.uint32)
         for run in view.gather(words):
             total += np.bincount(run.images, idf[words[run.rows]], view.n_images)
-        norms: NDArray[np.float64] = np.sqrt(total)
-        return norms
+        return np.asarray(np.sqrt(total))
 
     def score(self, query: Postings, view: View) -> NDArray[np.float64]:
         """Similarity to every image, in [0, 1]."""
@@ -104,4 +103,4 @@ class ASMK(Method):
                 gain = np.where(close >= threshold, np.maximum(close, 0) ** alpha, 0)
             scores += np.bincount(run.images, gain * idf[run.rows], view.n_images)
         norms = view.norms * np.sqrt(idf.sum())
-        return np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
+        return np.asarray(np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0))

@@ -41,7 +41,7 @@ def popcount(packed: NDArray[np.uint64]) -> NDArray[np.uint8]:
         counted: NDArray[np.uint8] = np.bitwise_count(packed)
         return counted
     parts = _ONES_OF_16[np.ascontiguousarray(packed).view(np.uint16)].reshape(*packed.shape, 4)
-    return np.add.reduce(parts, axis=-1, dtype=np.uint8)
+    return np.asarray(np.add.reduce(parts, axis=-1, dtype=np.uint8))
 
 
 def hamming(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.uint16]:
