@@ -92,7 +92,7 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
 
             # Events of steps beyond the checkpoint stay in the files; the purge tells tensorboard not to show them.
-            self._events = SummaryWriter(folder / "tensorboard", purge_step=last_step + 1 if last_step else None)  # type: ignore[no-untyped-call]
+            self._events = SummaryWriter(folder / "tensorboard", purge_step=last_step + 1 if last_step else None)
 
     def report(self, row: Row) -> None:
         """Rate, loss, speed at a step."""

@@ -23,14 +23,14 @@ class _Gather(torch.autograd.Function):
     """Concatenate the processes' tensors along `dim`; the gradient of all processes' losses flows back to each."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, dim: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, own: Tensor, dim: int) -> Tensor:
         ctx.dim, ctx.size = dim, own.shape[dim]
         parts = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, own.contiguous())
         return torch.cat(parts, dim)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         total = gradient.contiguous()
         dist.all_reduce(total)
         return total.narrow(ctx.dim, dist.get_rank() * ctx.size, ctx.size), None
@@ -40,13 +40,13 @@ class _Sum(torch.autograd.Function):
     """Sum over the processes, the gradient likewise."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, own: Tensor) -> Tensor:
         total = own.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
         return total
@@ -63,9 +63,9 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = _Sum.apply(wide.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        mean: Tensor = _Sum.apply(wide.sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
         centred = wide - mean[:, None, None]
-        variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        variance: Tensor = _Sum.apply(centred.square().sum((0, 2, 3))) / count  # type: ignore[no-untyped-call]
         with torch.no_grad():
             share = self.momentum if self.momentum is not None else 0.1
             if self.running_mean is not None and self.running_var is not None:
@@ -77,7 +77,8 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         out = centred * (variance + self.eps).rsqrt()[:, None, None]
         if self.affine:
             out = out * self.weight[:, None, None] + self.bias[:, None, None]
-        return out.to(x.dtype)
+        normed: Tensor = out.to(x.dtype)
+        return normed
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Processes:
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.world
-        pieces = flat.split([gradient.numel() for gradient in gradients])
+        pieces = torch.split(flat, [gradient.numel() for gradient in gradients])
         for gradient, piece in zip(gradients, pieces, strict=True):
             gradient.copy_(piece.view(gradient.shape))
 

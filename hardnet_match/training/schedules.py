@@ -14,7 +14,7 @@ from ..errors import OptionError
 KINDS = ("cosine", "linear", "one-cycle")
 OPTIMISERS = ("adam", "adamw", "sgd")
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-5
-"""Rate of a one-cycle run at its start and its end, as shares of its peak (fastai's, which HardNet8 was trained with)."""
+"""Rate of a one-cycle run at its start and end, as shares of its peak: fastai's, which HardNet8 was trained with."""
 ONE_CYCLE_MOMENTUM = (0.95, 0.85)
 
 

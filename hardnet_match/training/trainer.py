@@ -1,0 +1,415 @@
+"""The loop: batches, steps, checkpoints, evaluation; killed and resumed, a run gives what it would have given."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import OptionError, TrainingError
+from . import schedules
+from .checkpoint import BEST_WEIGHTS, LAST, LAST_WEIGHTS, load_checkpoint, save_checkpoint, save_weights
+from .logs import RunLog
+from .parallel import Processes
+from .sampling import Batch, Sampler, batches
+from .schedules import Optimiser, Schedule
+from .tasks import Moment, Task
+
+log = logging.getLogger(__name__)
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+DECISIONS_EVERY = 10
+"""Steps between two agreements of several processes on the time and on stopping; each costs them a wait."""
+
+
+@dataclass
+class History:
+    """What training said on its way: a dict of numbers a report."""
+
+    reports: list[dict[str, float]] = field(default_factory=list)
+    steps: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int | None = None
+    waited: float = 0.0
+    """Seconds of this sitting in which the step waited for its batch."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """Which evaluation counts as the best: the name of the figure, and whether less of it is better."""
+
+    figure: str
+    lowest: bool = False
+
+
+@dataclass
+class _State:
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_step: int | None = None
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
+    """The type matrix products run in; None for float32.
+
+    `auto`: bfloat16 on CUDA devices and processors that have it, float16 (with a loss scale) on other CUDA devices,
+    float32 elsewhere.
+
+    Raises:
+        OptionError: the name is unknown, or float16 is asked for without CUDA.
+    """
+    if name not in PRECISIONS:
+        raise OptionError(f"precision {name!r} is unknown: choose one of {', '.join(PRECISIONS)}")
+    if name == "float16" and device.type != "cuda":
+        raise OptionError("float16 trains on CUDA devices only; use bfloat16 or float32")
+    if name == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else None
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+class Trainer:
+    """Trains a task's network in place.
+
+    Randomness of step k comes from (seed, k) alone, so there is no state of random generators to lose: a run that is
+    killed and goes on from its checkpoint draws what it would have drawn.
+
+    Args:
+        task: what is learned.
+        sampler: where batches come from; drawn in a thread, one ahead.
+        schedule, optimiser: how fast.
+        out: folder (made) for checkpoints and logs; None to keep nothing. A checkpoint there is gone on from.
+        evaluate: figures by name of the network as it is, called every `evaluate_every` steps and at the end; the
+            network is in evaluation mode then.
+        evaluate_every: steps; the schedule's `report` where None.
+        best: the figure of which the best state is kept as `best.safetensors`.
+        device, precision: where, and in what (see `choose_precision`).
+        seed: of everything random.
+        processes: those that train together.
+        checkpoint_seconds: time between two checkpoints; there is one after every evaluation and at the end besides.
+        pairs_an_epoch: for losses and augmentations that change by epoch, and for the checkpoint's `epoch`.
+        identity: strings kept in the checkpoint; resuming with others is refused, naming them.
+        start: changes a fresh run before its first step (weights, momentum) and returns the step it is at; called
+            with the optimiser.
+        tensorboard: as `logs.RunLog`.
+
+    Raises:
+        OptionError: a setting cannot work here.
+        TrainingError: too few classes for the batch; the checkpoint is of another run; the loss is no number.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        sampler: Sampler,
+        schedule: Schedule,
+        optimiser: Optimiser | None = None,
+        *,
+        out: Path | None = None,
+        evaluate: Callable[[], Mapping[str, float]] | None = None,
+        evaluate_every: int | None = None,
+        best: Best | None = None,
+        device: str | torch.device = "cpu",
+        precision: str = "auto",
+        seed: int = 0,
+        processes: Processes | None = None,
+        checkpoint_seconds: float = 60.0,
+        pairs_an_epoch: int | None = None,
+        identity: Mapping[str, str] | None = None,
+        start: Callable[[torch.optim.Optimizer], int] | None = None,
+        tensorboard: bool | None = None,
+    ) -> None:
+        self.task, self.sampler, self.schedule, self.out = task, sampler, schedule, out
+        self.evaluate, self.evaluate_every, self.best = evaluate, evaluate_every or schedule.report, best
+        self.device, self.seed = torch.device(device), seed
+        self.precision = choose_precision(precision, self.device)
+        self.processes = processes or Processes()
+        self.checkpoint_seconds, self.tensorboard = checkpoint_seconds, tensorboard
+        self.pairs_an_epoch = pairs_an_epoch or schedule.steps * schedule.batch
+        self.identity = dict(identity or {})
+        self.processes.share(schedule.batch)
+        if sampler.labels < schedule.batch:
+            raise TrainingError(
+                f"the patches are of {sampler.labels} classes, too few for a batch of {schedule.batch} different ones: "
+                f"lower schedule.batch to {sampler.labels} or less, or train on more"
+            )
+        task.prepare(self.device)
+        self.optimiser = schedules.build(task.network, optimiser or Optimiser(), task.head)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.precision == torch.float16)
+        self.state = _State()
+        self.history = History()
+        # float64, so that the mean loss of a report does not depend on where a run was stopped
+        self.total = torch.zeros((), dtype=torch.float32 if self.device.type == "mps" else torch.float64)
+        self.total = self.total.to(self.device)
+        self.totalled = 0
+        self.log: RunLog | None = None
+        self._resume(start)
+
+    # going on ---------------------------------------------------------------------------------------------
+
+    def _resume(self, start: Callable[[torch.optim.Optimizer], int] | None) -> None:
+        path = self.out / LAST if self.out is not None else None
+        if path is None or not path.exists():
+            if start is not None:
+                self.state.step = start(self.optimiser)
+                if self.state.step >= self.schedule.steps:
+                    raise TrainingError(
+                        f"the checkpoint to resume is at step {self.state.step}, the recipe ends at "
+                        f"{self.schedule.steps}: nothing is left to train"
+                    )
+        else:
+            content = load_checkpoint(path)
+            then = content["identity"]
+            changed = [name for name in {**then, **self.identity} if then.get(name) != self.identity.get(name)]
+            if changed:
+                told = "; ".join(f"{name}: {then.get(name)} then, {self.identity.get(name)} now" for name in changed)
+                raise TrainingError(f"{self.out} holds a run of something else ({told}); use another folder")
+            self.task.network.load_state_dict(content["state_dict"])
+            self.optimiser.load_state_dict(content["optimizer"])
+            self.scaler.load_state_dict(content["scaler"])
+            self.task.load_state_dict(content["task"])
+            self.state = _State(content["step"], content["seconds"], content["best"], content["best_step"])
+            self.total.fill_(content["loss_total"])
+            self.totalled = content["loss_steps"]
+        if self.out is not None and self.processes.first:
+            self.log = RunLog(self.out, self.state.step, self.tensorboard)
+            self.history.reports = [dict(row) for row in self.log.reports.rows]
+
+    def _save(self) -> None:
+        if self.out is None or not self.processes.first:
+            return
+        self._check_finite()
+        state = self.state
+        save_checkpoint(
+            self.out / LAST,
+            self.task.network,
+            self.optimiser,
+            int(self._epoch(state.step)),
+            {
+                "step": state.step,
+                "seconds": state.seconds,
+                "best": state.best,
+                "best_step": state.best_step,
+                "loss_total": float(self.total),
+                "loss_steps": self.totalled,
+                "scaler": self.scaler.state_dict(),
+                "task": self.task.state_dict(),
+                "identity": self.identity,
+            },
+        )
+
+    def _epoch(self, step: int) -> float:
+        return step * self.schedule.batch / self.pairs_an_epoch
+
+    def _check_finite(self) -> None:
+        if not math.isfinite(float(self.total)):
+            raise TrainingError(
+                f"the loss became {float(self.total)} by step {self.state.step}: the rate ({self.schedule.rate:g}) is "
+                "too high, or the precision too low; the last checkpoint is from before"
+            )
+
+    # the loop ---------------------------------------------------------------------------------------------
+
+    def run(self) -> History:
+        """Train to the end of the schedule.
+
+        Returns:
+            the history; its reports include those of earlier sittings where there is a folder.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; the step under way was finished, and a checkpoint is there.
+            TrainingError: as the class.
+        """
+        network = self.task.network
+        devices = [self.device] if self.device.type == "cuda" else []
+        try:
+            with (
+                torch.random.fork_rng(devices, device_type="cuda"),
+                self.processes.synchronised(network),
+                _noticing_interrupt() as stop,
+            ):
+                network.train()
+                self._steps(stop)
+        finally:
+            network.eval()
+            if self.log is not None:
+                self.log.close()
+        self.history.steps, self.history.seconds = self.state.step, self.state.seconds
+        self.history.best, self.history.best_step = self.state.best, self.state.best_step
+        return self.history
+
+    def _steps(self, stop: threading.Event) -> None:
+        state, schedule = self.state, self.schedule
+        before, sitting = state.seconds, time.monotonic()
+        saved = sitting
+        interval = _Interval(sitting)
+        passed, stopping = before, False
+        # a run already at its end when it is called again evaluates and saves nothing
+        evaluated = state.step if self.out is not None and (self.out / LAST_WEIGHTS).exists() else -1
+        with closing(self._batches()) as drawn:
+            while state.step < schedule.steps:
+                state.seconds = before + time.monotonic() - sitting
+                if self.processes.world == 1 or state.step % DECISIONS_EVERY == 0:
+                    passed, wish = self.processes.agree([state.seconds, float(stop.is_set())], self.device)
+                    stopping = bool(wish)
+                if stopping or passed >= schedule.seconds:
+                    break
+                asked = time.monotonic()
+                batch = next(drawn)
+                interval.waited += time.monotonic() - asked
+                self._step(batch, max(state.step / schedule.steps, passed / schedule.seconds))
+                state.step += 1
+                interval.pairs += schedule.batch
+                if state.step % schedule.report == 0:
+                    state.seconds = before + time.monotonic() - sitting
+                    self._report(interval)
+                    interval = _Interval(time.monotonic())
+                if self.evaluate is not None and state.step % self.evaluate_every == 0:
+                    self._evaluate()
+                    evaluated = state.step
+                now = time.monotonic()
+                if evaluated == state.step or now - saved >= self.checkpoint_seconds:
+                    state.seconds, saved = before + now - sitting, now
+                    self._save()
+            if stopping:
+                self._save()
+                self.processes.wait()
+                raise KeyboardInterrupt
+            if evaluated != state.step:
+                if self.evaluate is not None:
+                    self._evaluate()
+                if self.totalled:
+                    self._report(interval)
+                state.seconds = before + time.monotonic() - sitting
+                self._save()
+        self._check_finite()
+        if self.out is not None and self.processes.first:
+            save_weights(self.out / LAST_WEIGHTS, self.task.network, {"steps": str(state.step)})
+        self.processes.wait()
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        schedule = self.schedule
+        yield from batches(
+            self.sampler,
+            schedule.batch,
+            self.seed,
+            start=self.state.step,
+            stop=schedule.steps,
+            epoch=max(self.pairs_an_epoch // schedule.batch, 1),
+            columns=None if self.processes.world == 1 else self.processes.share(schedule.batch),
+        )
+
+    def _step(self, batch: Batch, progress: float) -> None:
+        step, processes = self.state.step, self.processes
+        self.rate = schedules.set_rate(self.optimiser.param_groups, self.schedule, progress)
+        seed = _seed(self.seed, step, processes.rank)
+        torch.manual_seed(seed)  # dropout
+        generator = torch.Generator(self.device).manual_seed(seed + 1)
+        shared = torch.Generator(self.device).manual_seed(_seed(self.seed, step, 0) + 2)
+        moment = Moment(progress, self._epoch(step), generator, shared, self.device, self.precision, processes)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self.task.loss(batch.on(self.device), moment)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        processes.average_gradients(p for group in self.optimiser.param_groups for p in group["params"])
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.total += loss.detach()
+        self.totalled += 1
+
+    def _report(self, interval: _Interval) -> None:
+        self._check_finite()
+        seconds = time.monotonic() - interval.started
+        self.history.waited += interval.waited
+        row = {
+            "step": float(self.state.step),
+            "epoch": self._epoch(self.state.step),
+            "seconds": self.state.seconds,
+            "rate": self.rate,
+            "loss": float(self.total) / self.totalled,
+            "pairs_a_second": interval.pairs / max(seconds, 1e-9),
+            "waiting": interval.waited / max(seconds, 1e-9),
+        }
+        self.total.zero_()
+        self.totalled = 0
+        self.history.reports.append(row)
+        if self.processes.first:
+            log.info("%s", " ".join(f"{key} {value:.4g}" for key, value in row.items()))
+            if self.log is not None:
+                self.log.report(row)
+
+    def _evaluate(self) -> None:
+        assert self.evaluate is not None
+        network, state = self.task.network, self.state
+        if self.processes.first:
+            network.eval()
+            figures = {"step": float(state.step), **self.evaluate()}
+            network.train()
+            if self.history.reports and self.history.reports[-1]["step"] == state.step:
+                self.history.reports[-1].update(figures)
+            log.info("%s", " ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+            if self.log is not None:
+                self.log.evaluated(figures)
+            self._keep_best(figures)
+        self.processes.wait()
+
+    def _keep_best(self, figures: Mapping[str, float]) -> None:
+        if self.best is None:
+            return
+        if self.best.figure not in figures:
+            raise OptionError(f"there is no figure {self.best.figure!r}; the evaluation has {', '.join(figures)}")
+        value, state = figures[self.best.figure], self.state
+        better = state.best is None or (value < state.best if self.best.lowest else value > state.best)
+        if better:
+            state.best, state.best_step = value, state.step
+            if self.out is not None:
+                about = {"steps": str(state.step), self.best.figure: f"{value:.6g}"}
+                save_weights(self.out / BEST_WEIGHTS, self.task.network, about)
+
+
+@dataclass
+class _Interval:
+    """What happened since the last report."""
+
+    started: float
+    pairs: int = 0
+    waited: float = 0.0
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    """A seed of 62 bits that no other step or process has, but by chance."""
+    high, low = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint32)
+    return (int(high) << 30) ^ int(low)
+
+
+@contextmanager
+def _noticing_interrupt() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets; a second Ctrl-C acts at once."""
+    pressed = threading.Event()
+
+    def handler(number: int, frame: Any) -> None:
+        if pressed.is_set():
+            signal.default_int_handler(number, frame)
+        pressed.set()
+        log.warning("stopping after this step; press Ctrl-C again to stop at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
