@@ -1,4 +1,4 @@
-"""Fetching a weights file: several sources in turn, checked before it is kept, whole or not at all."""
+"""Fetching a file of weights or data: several sources in turn, checked before it is kept, whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from ..errors import WeightsError
-from .registry import Entry
+from ..errors import HardnetMatchError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +27,46 @@ ATTEMPTS = 2  # a source; only after faults that may pass (timeouts, resets, 5xx
 LOCK_SECONDS = 3600.0
 MAX_BYTES = 512 * 1024**2
 _BLOCK = 1 << 16
+
+
+class Remote(Protocol):
+    """What there is to know about a file before it is fetched; `registry.Entry` is one for weights."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def what(self) -> str:
+        """What messages call it, and the folder of the cache it goes to."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Tried in turn."""
+
+    @property
+    def file(self) -> str:
+        """Its name in the cache."""
+
+    @property
+    def sha256(self) -> str | None: ...
+    @property
+    def git_blob(self) -> str | None: ...
+    @property
+    def md5(self) -> str | None: ...
+    @property
+    def most_bytes(self) -> int | None:
+        """More are refused; None for `MAX_BYTES`."""
+
+    @property
+    def seconds(self) -> float | None:
+        """When to give up in the end; None for `TOTAL_SECONDS`."""
+
+    @property
+    def way_out(self) -> str:
+        """What else a user can do, the end of a message."""
+
+    @property
+    def error(self) -> type[HardnetMatchError]:
+        """What is raised when it cannot be had."""
 
 
 class _Failed(Exception):
@@ -52,17 +91,21 @@ def cache_folder() -> Path:
     return base / "hardnet-match"
 
 
-def file_digest(path: Path, entry: Entry | None = None) -> str:
-    """sha256 of a file in hex; for an entry known by its git blob id, that id."""
-    git = entry is not None and entry.sha256 is None and entry.git_blob is not None
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False) if git else hashlib.sha256()
+def file_digest(path: Path, entry: Remote | None = None) -> str:
+    """sha256 of a file in hex; for an entry known by its git blob id or md5 alone, that."""
+    digest = hashlib.sha256()
+    if entry is not None and entry.sha256 is None:
+        if entry.git_blob is not None:
+            digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        elif entry.md5 is not None:
+            digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
 
-def fetch(entry: Entry, urls: Sequence[str] | None = None) -> Path:
+def fetch(entry: Remote, urls: Sequence[str] | None = None) -> Path:
     """The entry's file in the cache, downloaded if need be, its hash checked every time.
 
     Only one process downloads a file at a time; the others wait for it. A file put into the cache by hand counts as
@@ -72,11 +115,12 @@ def fetch(entry: Entry, urls: Sequence[str] | None = None) -> Path:
         urls: other sources than the entry's own (a mirror of yours).
 
     Raises:
-        WeightsError: no source gave the right file; tells the URLs and where to put the file by hand.
+        WeightsError: (or what `entry.error` is) no source gave the right file; tells the URLs and where to put the
+            file by hand.
     """
     from filelock import FileLock, Timeout
 
-    folder = cache_folder() / "weights"
+    folder = cache_folder() / entry.what
     target = folder / entry.file
     if target.exists() and _wrong(target, entry) is None:
         return target
@@ -92,12 +136,10 @@ def fetch(entry: Entry, urls: Sequence[str] | None = None) -> Path:
                 left_over.unlink(missing_ok=True)
             _download(entry, tuple(urls or entry.urls), target)
     except Timeout as error:
-        raise WeightsError(
-            f"another process holds {target}.lock for an hour; if none runs, delete that file"
-        ) from error
+        raise entry.error(f"another process holds {target}.lock for an hour; if none runs, delete that file") from error
     except OSError as error:
-        raise WeightsError(
-            f"the weights cache {folder} cannot be written: {error.strerror or error}; "
+        raise entry.error(
+            f"the {entry.what} cache {folder} cannot be written: {error.strerror or error}; "
             "free space there or set HARDNET_MATCH_CACHE to another folder"
         ) from error
     return target
@@ -107,9 +149,9 @@ def _record(target: Path) -> Path:
     return target.with_name(target.name + ".sha256")
 
 
-def _wrong(path: Path, entry: Entry, record: Path | None = None) -> str | None:
+def _wrong(path: Path, entry: Remote, record: Path | None = None) -> str | None:
     """Why a file is not the entry's, or None. Without a published hash the first file seen sets it."""
-    expected = entry.sha256 or entry.git_blob
+    expected = _hash(entry)
     actual = file_digest(path, entry)
     record = record or _record(path)
     if expected is None and record.exists():
@@ -122,8 +164,8 @@ def _wrong(path: Path, entry: Entry, record: Path | None = None) -> str | None:
     return f"hash {actual} instead of {expected}"
 
 
-def _download(entry: Entry, urls: Sequence[str], target: Path) -> None:
-    deadline = time.monotonic() + TOTAL_SECONDS
+def _download(entry: Remote, urls: Sequence[str], target: Path) -> None:
+    deadline = time.monotonic() + _seconds(entry)
     failures = []
     for url in urls:
         for attempt in range(ATTEMPTS):
@@ -131,7 +173,7 @@ def _download(entry: Entry, urls: Sequence[str], target: Path) -> None:
                 with _part_file(target) as part:
                     _transfer(url, part, entry, deadline)
                     os.replace(part, target)
-                if entry.sha256 is None and entry.git_blob is None:
+                if _hash(entry) is None:
                     _wrong(target, entry)  # records its hash
                 return
             except _Failed as failure:
@@ -142,16 +184,21 @@ def _download(entry: Entry, urls: Sequence[str], target: Path) -> None:
                 if attempt + 1 < ATTEMPTS:
                     time.sleep(0.5)
     tried = "\n".join(dict.fromkeys(failures))
-    check = f" (sha256 {entry.sha256})" if entry.sha256 else f" (git blob {entry.git_blob})" if entry.git_blob else ""
-    raise WeightsError(
-        f"weights {entry.name!r} could not be downloaded:\n{tried}\n"
+    known = {"sha256": entry.sha256, "git blob": entry.git_blob, "md5": entry.md5}
+    check = next((f" ({kind} {value})" for kind, value in known.items() if value), "")
+    raise entry.error(
+        f"{entry.what} {entry.name!r} could not be downloaded:\n{tried}\n"
         f"Without a network: fetch it elsewhere from one of these addresses and put it at {target}{check}, "
-        "or pass a file's path instead of the name. The bundled weights need no download"
+        f"{entry.way_out}"
     )
 
 
-def _hash(entry: Entry) -> str | None:
-    return entry.sha256 or entry.git_blob
+def _hash(entry: Remote) -> str | None:
+    return entry.sha256 or entry.git_blob or entry.md5
+
+
+def _seconds(entry: Remote) -> float:
+    return TOTAL_SECONDS if entry.seconds is None else entry.seconds
 
 
 @contextmanager
@@ -175,7 +222,7 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _check_source(url: str, entry: Entry) -> None:
+def _check_source(url: str, entry: Remote) -> None:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("https", "http"):
         raise _Failed(f"{parts.scheme or 'no'} scheme: only https and http are used")
@@ -183,10 +230,11 @@ def _check_source(url: str, entry: Entry) -> None:
         raise _Failed("unencrypted, and no hash is published to check it by")
 
 
-def _transfer(url: str, part: Path, entry: Entry, deadline: float) -> None:
+def _transfer(url: str, part: Path, entry: Remote, deadline: float) -> None:
     """One attempt: the checked file at `part`, or `_Failed`."""
     from tqdm import tqdm
 
+    most = MAX_BYTES if entry.most_bytes is None else entry.most_bytes
     _check_source(url, entry)
     opener = urllib.request.build_opener(_NoDowngrade)
     request = urllib.request.Request(url, headers={"User-Agent": "hardnet-match"})
@@ -194,17 +242,17 @@ def _transfer(url: str, part: Path, entry: Entry, deadline: float) -> None:
         with opener.open(request, timeout=STALL_SECONDS) as answer, part.open("wb") as file:
             announced = answer.headers.get("Content-Length")
             total = int(announced) if announced and announced.isdigit() else None
-            if total is not None and total > MAX_BYTES:
-                raise _Failed(f"{total} bytes are too many for a weights file")
+            if total is not None and total > most:
+                raise _Failed(f"{total} bytes are too many for this file")
             shown = tqdm(total=total, unit="B", unit_scale=True, desc=entry.file, disable=None, file=sys.stderr)
             received = 0
             with shown:
                 while block := answer.read1(_BLOCK):  # what is there, so that a drip meets the deadline
                     received += len(block)
-                    if received > MAX_BYTES:
-                        raise _Failed(f"more than {MAX_BYTES} bytes are too many for a weights file")
+                    if received > most:
+                        raise _Failed(f"more than {most} bytes are too many for this file")
                     if time.monotonic() > deadline:
-                        raise _Failed(f"not done after {TOTAL_SECONDS / 60:.0f} minutes")
+                        raise _Failed(f"not done after {_seconds(entry) / 60:.0f} minutes")
                     file.write(block)
                     shown.update(len(block))
             file.flush()

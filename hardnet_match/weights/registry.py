@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from ..errors import WeightsError
+from ..errors import HardnetMatchError, WeightsError
 
 HERE = Path(__file__).parent
 
@@ -32,6 +33,14 @@ class Entry:
     about: str
     sha256: str | None = None
     git_blob: str | None = None
+
+    # the rest of what `download.Remote` asks for
+    what: ClassVar[str] = "weights"
+    md5: ClassVar[str | None] = None
+    most_bytes: ClassVar[int | None] = None
+    seconds: ClassVar[float | None] = None
+    way_out: ClassVar[str] = "or pass a file's path instead of the name. The bundled weights need no download"
+    error: ClassVar[type[HardnetMatchError]] = WeightsError
 
     @property
     def bundled(self) -> bool:
