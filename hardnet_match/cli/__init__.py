@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import colmap, demo, extract, inspect, match, pairs, reconstruct, weights
+from . import colmap, demo, extract, index, inspect, match, pairs, reconstruct, weights
 
 app = typer.Typer(
     name="hardnet-match",
@@ -34,12 +34,16 @@ VERBS = {
     pairs: "Choose which images to match with which.",
     match: "A features file to a matches file.",
     colmap: "Features and matches to a COLMAP database.",
+    index: "A features file to a searchable index.",
     inspect: "What is in a features or a matches file.",
     weights: "Weights that are known by name.",
 }
 for module, short in VERBS.items():
-    name = module.__name__.rpartition(".")[2]
-    app.command(name=name, short_help=short, epilog=module.EXAMPLES)(module.run)
+    name = getattr(module, "NAME", module.__name__.rpartition(".")[2])
+    if hasattr(module, "group"):  # a verb of verbs: `hardnet-match eval retrieval`
+        app.add_typer(module.group, name=name, short_help=short)
+    else:
+        app.command(name=name, short_help=short, epilog=module.EXAMPLES)(module.run)
 
 
 def _version(asked: bool) -> None:
