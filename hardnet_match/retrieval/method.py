@@ -21,6 +21,7 @@ from .query import Query
 
 if TYPE_CHECKING:
     from .codebook import Codebook
+    from .snapshot import Geometry
 
 # Name -> (module, class): a method is imported when it is asked for.
 METHODS = {"bow": ("bow", "BagOfWords"), "asmk": ("asmk", "ASMK"), "hqe": ("hqe", "HQE")}
@@ -105,6 +106,12 @@ class View(Protocol):
         Args:
             words: (W,) uint32, none twice.
             keys: the payload arrays to read.
+        """
+
+    def geometry(self, images: Sequence[int] | NDArray[np.int64]) -> Geometry:
+        """Frames and words of several images, in the order asked for.
+
+        The postings of a method that keeps one a feature are, within a word and image, in the order of these rows.
         """
 
 
