@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from . import weights as weight_files
+from .architectures import family_of, load_network
 from .descriptors import DESCRIPTORS
 from .detectors import DETECTORS
 from .devices import choose_device
@@ -108,8 +109,14 @@ class FeatureExtractor:
 
     @classmethod
     def from_preset(cls, preset: str = DEFAULT_PRESET, **options: Any) -> FeatureExtractor:
-        """The preset's extractor; `detector`, `shape`, `orientation` and `descriptor` replace a part of it by name."""
+        """The preset's extractor; `detector`, `shape`, `orientation` and `descriptor` replace a part of it by name.
+
+        Descriptor weights given without a descriptor bring their own: those of a HardNet8 make it `hardnet8`.
+        """
         parts = {part.name: options.pop(part.name, None) for part in dataclasses.fields(Composition)}
+        if parts["descriptor"] is None and options.get("weights"):
+            family = family_of(options["weights"])
+            parts["descriptor"] = family if family in DESCRIPTORS else None
         return cls(compose(preset, **parts), **options)
 
     @property
@@ -201,11 +208,13 @@ class FeatureExtractor:
             raise OptionError(f"the {part} {name!r} has no weights to load, but {asked!r} was asked for")
         if source is None:
             network = make()
+        elif part == "detector":
+            network = make()
+            weight_files.load_into(network, weight_files.load_state_dict(source, name), source)
+            self._weights[part] = weight_files.file_hash(source)
         else:
-            state = weight_files.load_state_dict(source, name)
-            # HardNet8 comes in several widths under one name; the weights say which.
-            network = make.for_state_dict(state) if hasattr(make, "for_state_dict") else make()
-            weight_files.load_into(network, state, source)
+            # One name stands for several widths and projections; the weights say which.
+            network = load_network(source, name, part).network
             self._weights[part] = weight_files.file_hash(source)
         network = network.eval().requires_grad_(False)
         if isinstance(network, PatchNetwork):

@@ -6,26 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from ..inference import PatchNetwork, check_patches, standardise
+from ..inference import check_patches, standardise
+from .base import DescriptorNetwork
 
 
-class HardTFeat(PatchNetwork):
+class HardTFeat(DescriptorNetwork):
     """HardTFeat (Mishchuk et al., NIPS 2017; weights in ducha-aiki/affnet).
 
     Patches (N, 1, 32, 32) to unit vectors (N, 128). The original's file also holds buffers of a SIFT (`SIFT.*`);
-    `load_state_dict` leaves them out.
+    `load_state_dict` leaves them out. Neither original sets an initialisation: it is torch's own.
     """
 
-    dim = 128
-
-    def __init__(self) -> None:
+    def __init__(self, projection: int | None = None) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(1, 32, 7), nn.Tanh(), nn.MaxPool2d(2, 2), nn.Conv2d(32, 64, 6), nn.Tanh()
         )
         self.classifier = nn.Sequential(nn.Dropout(0.1), nn.Conv2d(64, 128, 8), nn.Tanh())
+        self.reserve(projection)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         own = {key: value for key, value in state_dict.items() if not key.startswith("SIFT.")}
@@ -33,4 +32,4 @@ class HardTFeat(PatchNetwork):
 
     def forward(self, patches: Tensor) -> Tensor:
         check_patches(patches, self.patch_size)
-        return normalize(self.classifier(self.features(standardise(patches, 1e-7))).flatten(1).float(), dim=1)
+        return self._finished(self.classifier(self.features(standardise(patches, 1e-7))))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from ..errors import DataError
-from ..inference import PatchNetwork, check_patches, standardise
+from ..inference import check_patches, standardise
 from ..l2net import convolution_block, orthogonal_, trunk
+from .base import DescriptorNetwork
 
 
-class HardNet8(PatchNetwork):
+class HardNet8(DescriptorNetwork):
     """HardNet8 (Pultar: Improving the HardNet Descriptor, 2020).
 
     Patches (N, 1, 32, 32) to unit vectors (N, `dim`). State dict names are those of pultarmi/HardNet_MultiDataset;
@@ -23,9 +22,6 @@ class HardNet8(PatchNetwork):
         width: channels of the last layer: 256 (the original's `h8`) or 512 (`h8E512`).
         projection: dimensions after the PCA; None for the `width`-dimensional descriptor itself.
     """
-
-    components: Tensor
-    mean: Tensor
 
     def __init__(self, width: int = 512, projection: int | None = 128) -> None:
         super().__init__()
@@ -37,11 +33,8 @@ class HardNet8(PatchNetwork):
             nn.BatchNorm2d(width, affine=False),
         )
         orthogonal_(self.features, 0.6)
-        self.dim = projection or width
-        self.projected = projection is not None
-        if projection is not None:
-            self.register_buffer("components", torch.eye(width, projection))
-            self.register_buffer("mean", torch.zeros(width))
+        self.width = width
+        self.reserve(projection)
 
     @classmethod
     def for_state_dict(cls, state: Mapping[str, Tensor]) -> HardNet8:
@@ -58,5 +51,4 @@ class HardNet8(PatchNetwork):
 
     def forward(self, patches: Tensor) -> Tensor:
         check_patches(patches, self.patch_size)
-        out = normalize(self.features(standardise(patches, 1e-7)).flatten(1).float(), dim=1)
-        return normalize((out - self.mean) @ self.components, dim=1) if self.projected else out
+        return self._finished(self.features(standardise(patches, 1e-7)))

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import Tensor, nn
 
-from ..inference import PatchNetwork, check_patches
+from ..inference import check_patches
+from .base import DescriptorNetwork
 
 
-class TFeat(PatchNetwork):
+class TFeat(DescriptorNetwork):
     """TFeat (Balntas, Riba, Ponsa, Mikolajczyk: Learning local feature descriptors with triplets, BMVC 2016).
 
     Patches (N, 1, 32, 32) to (N, 128) in [-1, 1], **not** unit vectors. State dict names are those of vbalnt/tfeat.
     Its instance normalisation adds 1e-5 to the variance of a patch in [0, 1].
     """
 
-    dim = 128
+    unit = False
 
-    def __init__(self) -> None:
+    def __init__(self, projection: int | None = None) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.InstanceNorm2d(1, affine=False),
@@ -29,7 +28,8 @@ class TFeat(PatchNetwork):
             nn.Tanh(),
         )
         self.descr = nn.Sequential(nn.Linear(64 * 8 * 8, 128), nn.Tanh())
+        self.reserve(projection)
 
     def forward(self, patches: Tensor) -> Tensor:
         check_patches(patches, self.patch_size)
-        return cast(Tensor, self.descr(self.features(patches.float()).flatten(1)))
+        return self._finished(self.descr(self.features(patches.float()).flatten(1)))

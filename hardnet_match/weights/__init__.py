@@ -13,13 +13,27 @@ from typing import TYPE_CHECKING
 
 from ..errors import WeightsError
 from .download import cache_folder, fetch, file_digest
-from .reading import load_into, read_state
+from .reading import Checkpoint, load_into, read_checkpoint, read_state
 from .registry import ENTRIES, HERE, Entry, find
+from .writing import save_checkpoint, save_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ENTRIES", "Entry", "cache_folder", "file_hash", "load_into", "load_state_dict", "names", "resolve"]
+__all__ = [
+    "ENTRIES",
+    "Checkpoint",
+    "Entry",
+    "cache_folder",
+    "file_hash",
+    "load_into",
+    "load_state_dict",
+    "names",
+    "read_checkpoint",
+    "resolve",
+    "save_checkpoint",
+    "save_weights",
+]
 
 
 def names(architecture: str | None = None) -> list[str]:

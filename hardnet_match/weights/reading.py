@@ -10,6 +10,7 @@ import io
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +24,42 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "model.")
 _OURS_AT_ROOT = ("components", "mean")  # of a TorchScript module's own tensors; others are constants of its code
 MAX_BYTES = 2 * 1024**3
+EXPORTED = "hardnet_match.json"  # what an exported TorchScript archive has beside its code
 WAY_OUT = (
     "Nothing of it was run or loaded. If you trust it, open it where it was made and save its tensors alone: "
     "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What a weights file holds.
+
+    Args:
+        state: names to tensors, floating ones float32, on the processor.
+        about: the file's own words: safetensors' metadata, or the plain values beside a state dict (`epoch`,
+            `model_arch`, `save_name`, ...) as text.
+        optimizer: the optimiser's state dict, where a checkpoint has one.
+    """
+
+    state: dict[str, Tensor]
+    about: Mapping[str, str] = field(default_factory=dict)
+    optimizer: Mapping[str, Any] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done when it was written; 0 where it does not say."""
+        told = self.about.get("epoch", "0")
+        return int(told) if told.isdigit() else 0
+
+
 def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a weights file, floating tensors as float32 on the processor.
+    """The state dict in a weights file; see `read_checkpoint`."""
+    return read_checkpoint(path).state
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """A weights file: its state dict, what it says of itself, and the optimiser's state where it has one.
 
     Prefixes that wrappers leave (`module.`) are taken off, and `SIFT.*` (left in HardTFeat's file) is dropped. A PCA
     becomes the buffers `components` (D, d) and `mean` (D,) that kornia's HardNet8 has.
@@ -57,7 +86,23 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path}: damaged or cut off ({size} bytes; {first}); fetch it again from its source"
         ) from error
-    return _tidy(content, path)
+    return Checkpoint(_tidy(content, path), _about(content, path, head), _optimizer(content))
+
+
+def _about(content: Any, path: Path, head: bytes) -> dict[str, str]:
+    if head[8:9] == b"{":
+        from safetensors import safe_open
+
+        with safe_open(str(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    if not isinstance(content, Mapping):
+        return {}
+    return {str(key): str(value) for key, value in content.items() if isinstance(value, str | int | float)}
+
+
+def _optimizer(content: Any) -> Mapping[str, Any] | None:
+    found = content.get("optimizer") if isinstance(content, Mapping) else None
+    return found if isinstance(found, Mapping) else None
 
 
 def _read(path: Path, head: bytes, size: int) -> Any:
@@ -72,7 +117,8 @@ def _read(path: Path, head: bytes, size: int) -> Any:
     elif head[:1] != b"\x80":
         raise WeightsError(
             f"{path}: not a weights file (its first bytes are {head[:4]!r}, {size} bytes); expected safetensors, "
-            "a torch.save file or a TorchScript archive. A web page or a Git LFS pointer is a failed download"
+            "a torch.save file or a TorchScript archive. A web page or a Git LFS pointer is a failed download; an ONNX "
+            "file is for use elsewhere, its weights are in the file it was exported from"
         )
     import torch
 
@@ -94,6 +140,8 @@ def _read_torchscript(archive: zipfile.ZipFile) -> dict[str, Any]:
     import torch
 
     entries = {info.filename: info for info in archive.infolist()}
+    if any(entry.endswith(f"/extra/{EXPORTED}") for entry in entries):
+        raise WeightsError("exported for use elsewhere, its layers merged; take the weights it was exported from")
     (name,) = [entry for entry in entries if entry.endswith("/data.pkl") and entry.count("/") == 1]
     root = name[: -len("data.pkl")]
     if sum(info.file_size for info in entries.values()) > MAX_BYTES:
@@ -145,7 +193,7 @@ _STORAGES = {
 def _tidy(content: Any, path: Path) -> dict[str, Tensor]:
     import torch
 
-    pca = content.get("pca") if isinstance(content, Mapping) else None
+    pca, projection = (content.get(key) if isinstance(content, Mapping) else None for key in ("pca", "projection"))
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -164,6 +212,11 @@ def _tidy(content: Any, path: Path) -> dict[str, Tensor]:
             state = {key[len(prefix) :]: value for key, value in state.items()}
     if pca is not None:
         state.update(_pca_buffers(pca, path))
+    if isinstance(projection, Mapping):  # as `writing.save_checkpoint` keeps it
+        buffers = {key: projection.get(key) for key in ("components", "mean")}
+        if not all(isinstance(value, torch.Tensor) for value in buffers.values()):
+            raise WeightsError(f"{path}: its projection is not two tensors, components and mean")
+        state.update({key: value.float() for key, value in buffers.items() if value is not None})
     for key, value in state.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise WeightsError(f"{path}: {key} holds NaN or infinity; the file is damaged or its training failed")
