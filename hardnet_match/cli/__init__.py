@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import colmap, demo, extract, index, inspect, match, pairs, reconstruct, weights
+from . import colmap, demo, extract, index, inspect, match, pairs, patches, reconstruct, search, weights
 
 app = typer.Typer(
     name="hardnet-match",
@@ -35,6 +35,8 @@ VERBS = {
     match: "A features file to a matches file.",
     colmap: "Features and matches to a COLMAP database.",
     index: "A features file to a searchable index.",
+    patches: "Training data of any form to a patch set.",
+    search: "Which images of an index show what a photo shows.",
     inspect: "What is in a features or a matches file.",
     weights: "Weights that are known by name.",
 }

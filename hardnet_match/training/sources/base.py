@@ -50,7 +50,7 @@ class Source(ABC):
     """
 
     kind: ClassVar[str]
-    geometry: ClassVar[tuple[str, ...]] = ()
+    geometry: tuple[str, ...] = ()
     name: str
     side: int = STORED
     margin: float = 2.0
