@@ -1,10 +1,9 @@
-"""Losses and figures against plain loops, gradients included."""
+"""Losses against plain loops, gradients included."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from hardnet_match.metrics.patches import fpr95, pair_figures
 from hardnet_match.training.losses import (
     angle_loss,
     distance_matrix,
@@ -118,25 +116,3 @@ def test_shape_distance_knows_nothing_of_rotation_and_area_and_all_of_stretch() 
     change = torch.tensor([[1.3, 0.4], [-0.2, 0.8]], dtype=torch.float64)
     other = shapes.flip(0)
     torch.testing.assert_close(shape_distance(change @ shapes, change @ other), shape_distance(shapes, other))
-
-
-@given(st.integers(1, 60), st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
-def test_fpr95_is_the_first_threshold_that_keeps_95_percent(count: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    positive, negative = rng.random(count), rng.random(40) + 0.5
-    threshold = next(t for t in np.sort(positive) if (positive <= t).mean() >= 0.95)
-    expected = (negative <= threshold).mean()
-    assert fpr95(torch.from_numpy(positive), torch.from_numpy(negative)) == pytest.approx(expected)
-
-
-def test_pair_figures_count_what_they_say() -> None:
-    anchors = torch.eye(4)
-    positives = torch.eye(4)[[0, 1, 3, 2]]  # rows 2 and 3 are swapped: each other's nearest
-    assert pair_figures(anchors, positives)["rank1"] == 0.5
-    ignore = torch.zeros(4, 4, dtype=torch.bool)
-    ignore[2, 3] = ignore[3, 2] = True
-    nearer = torch.eye(4) * 0.9 + 0.01
-    assert pair_figures(anchors, nearer)["rank1"] == 1.0
-    assert pair_figures(anchors, nearer)["fpr95"] == 0.0
-    assert pair_figures(anchors, positives, ignore)["rank1"] == 0.5

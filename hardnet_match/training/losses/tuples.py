@@ -24,14 +24,14 @@ def triplet_margin_tuples(
         same: (N, N) bool, pairs that are no negatives although their labels differ.
 
     Returns:
-        The mean over labels. A label with one descriptor has a positive distance of zero, as in the original; one
-        without any negative counts nothing.
+        The mean over labels. A label with one descriptor has a positive distance of zero; one without any negative
+        counts nothing.
     """
     with torch.no_grad():
         distances = torch.cdist(descriptors, descriptors, compute_mode="use_mm_for_euclid_dist")
         positive = label[:, None] == label[None]
         # the own distance is zero by definition, whatever the product of matrices rounds it to
-        farthest, partner = (distances * positive).fill_diagonal_(0).max(dim=1)
+        farthest, partner = distances.fill_diagonal_(0).masked_fill(~positive, -1).max(dim=1)
         barred = positive | (distances <= DUPLICATE)
         if same is not None:
             barred = barred | same
