@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import colmap, demo, extract, index, inspect, match, pairs, patches, reconstruct, search, weights
+from . import colmap, demo, evaluate, extract, index, inspect, match, pairs, patches, reconstruct, search, weights
 
 app = typer.Typer(
     name="hardnet-match",
@@ -37,6 +37,7 @@ VERBS = {
     index: "A features file to a searchable index.",
     patches: "Training data of any form to a patch set.",
     search: "Which images of an index show what a photo shows.",
+    evaluate: "Figures of the literature, measured.",
     inspect: "What is in a features or a matches file.",
     weights: "Weights that are known by name.",
 }

@@ -75,7 +75,7 @@ class GroundTruth:
         Raises:
             StoreError: none of its images is in the index, or a name could mean two of them.
         """
-        known = _Names(names)
+        known = NameFinder(names)
         missing: set[str] = set()
 
         def resolve(images: Iterable[str]) -> frozenset[str]:
@@ -106,7 +106,7 @@ class GroundTruth:
         return replace(self, queries=tuple(queries), apart=apart, missing=frozenset(missing))
 
 
-class _Names:
+class NameFinder:
     """Finds an index's name for a benchmark's: exact, then without extension, then without folders, then both."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -118,6 +118,11 @@ class _Names:
                 table.setdefault(key, []).append(name)
 
     def find(self, image: str) -> str | None:
+        """The index's name, or None.
+
+        Raises:
+            StoreError: it could be two of them.
+        """
         if image in self._names:
             return image
         for table in self._tables:

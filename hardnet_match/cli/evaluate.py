@@ -1,0 +1,84 @@
+"""`hardnet-match eval ...`: figures of the literature, measured on one's own data or on the benchmarks'."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import common, options, search
+from .common import verb
+
+NAME = "eval"
+EXAMPLES = common.examples(
+    """
+    hardnet-match eval retrieval index/ --ground-truth photos/ --distractors singles
+    hardnet-match eval retrieval oxford/ --ground-truth gnd_roxford5k.pkl --images jpg/ --verify 1000
+    hardnet-match eval retrieval oxford/ --ground-truth gt_files/ --images jpg/ --expand --json
+    """
+)
+group = typer.Typer(
+    help="Figures of the literature, measured: how well an index retrieves.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+@group.command("retrieval", short_help="mAP and mP@k of an index on a ground truth.", epilog=EXAMPLES)
+@verb
+def retrieval(
+    index: search.Index,
+    ground_truth: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE|FOLDER",
+            help="gnd_*.pkl or .json, a folder of *_query.txt files, or a folder of photos, each subfolder a group.",
+        ),
+    ],
+    distractors: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Subfolder that is no group; may be given several times."),
+    ] = None,
+    verify: search.Verify = 0,
+    expand: search.Expand = False,
+    upright: search.Upright = False,
+    images: search.Photos = None,
+    features: search.StoredFeatures = None,
+    weights: search.QueryWeights = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Score an index: mean average precision and mean precision at 1, 5 and 10, by protocol.
+
+    Classic Oxford5k / Paris6k (junk left out, trapezoidal average precision), the revisited easy, medium and hard,
+    one's own JSON, or a folder of groups. Queries that are boxes are cut out of their photos (--images).
+    """
+    common.set_logging(quiet)
+    from ..jobs.evaluate import evaluate_retrieval
+
+    scores = evaluate_retrieval(
+        index,
+        ground_truth,
+        distractors=distractors or (),
+        images=images,
+        features=features or (),
+        weights=weights or (),
+        verify=verify,
+        expand=expand,
+        upright=upright,
+        device=device,
+        quiet=quiet,
+    )
+    lines = [
+        f"{scores.index}: {scores.method}, {scores.images} images, {len(scores.queries)} queries of "
+        f"{scores.ground_truth}, {1000 * scores.seconds:.1f} ms a search"
+    ]
+    for protocol, found in scores.protocols.items():
+        precision = "  ".join(f"mP@{k} {100 * value:.2f}" for k, value in found.precision.items())
+        lines.append(f"{protocol:8s} mAP {100 * found.map:.2f}  {precision}  ({found.queries} queries)")
+    if scores.missing:
+        lines.append(f"{len(scores.missing)} images of the ground truth are not in the index: counted as not found")
+    return common.finish(scores, "\n".join(lines), as_json=json)
