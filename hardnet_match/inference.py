@@ -96,6 +96,8 @@ class PatchNetwork(nn.Module):
     """A network over grey patches (N, 1, P, P) in [0, 1], P = `patch_size`."""
 
     patch_size: int = 32
+    block: int | None = None
+    """Where set, the network cuts its own tiles and wants up to so many patches at once."""
 
     def fused(self: Self) -> Self:
         """An inference copy: BatchNorm folded into the convolutions, Dropout gone; agrees with this one in eval mode.
@@ -118,7 +120,8 @@ def run_tiled(network: nn.Module, patches: Tensor, tile: int | None = None) -> T
     Args:
         network: in evaluation mode, on the device of `patches`; has `.patch_size`.
         patches: (N, 1, P, P); N may be 0.
-        tile: patches at a time; `CPU_TILE` on a processor and `GPU_TILE` elsewhere if None.
+        tile: patches at a time; `CPU_TILE` on a processor and `GPU_TILE` elsewhere if None. A network with a
+            `.block` gets that many instead.
 
     Returns:
         (N, ...) as the network gives them, float32.
@@ -129,15 +132,16 @@ def run_tiled(network: nn.Module, patches: Tensor, tile: int | None = None) -> T
     size = int(getattr(network, "patch_size", 32))
     check_patches(patches, size)
     count = len(patches)
-    tile = tile or (CPU_TILE if patches.device.type == "cpu" else GPU_TILE)
+    block: int | None = getattr(network, "block", None)
+    tile = block or tile or (CPU_TILE if patches.device.type == "cpu" else GPU_TILE)
     with torch.inference_mode():
         if count == 0:
-            return cast(Tensor, network(patches.new_zeros(1, 1, size, size)))[:0].float()
+            return cast(Tensor, network(patches.new_zeros(CPU_TILE, 1, size, size)))[:0].float()
         out: Tensor | None = None
         for start in range(0, count, tile):
             part = patches[start : start + tile]
-            if len(part) < tile:
-                part = torch.cat([part, part.new_zeros(tile - len(part), 1, size, size)])
+            if missing := -len(part) % (CPU_TILE if block else tile):
+                part = torch.cat([part, part.new_zeros(missing, 1, size, size)])
             result = cast(Tensor, network(part))
             if out is None:
                 out = result.new_empty((count, *result.shape[1:]), dtype=torch.float32)
