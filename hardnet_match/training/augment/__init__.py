@@ -14,7 +14,7 @@ from .frames import (
     rotation_matrix,
 )
 from .light import Light, relight
-from .make import PIECES, Augmentation, make_augmentation
+from .make import PIECES, Augmentation, AugmentationBySet, make_augmentation
 from .pieces import TILT_BY_EPOCH, tilt_at
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "PIECES",
     "TILT_BY_EPOCH",
     "Augmentation",
+    "AugmentationBySet",
     "Light",
     "PairWarps",
     "Warp",

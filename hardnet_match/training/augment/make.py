@@ -77,6 +77,21 @@ class Augmentation:
         return out.reshape(*batch.stored.shape[:2], 1, size, size)
 
 
+@dataclass(frozen=True)
+class AugmentationBySet:
+    """Another augmentation for every set of a mix, where each batch is of one set.
+
+    Args:
+        each: in the order of the mix.
+    """
+
+    each: tuple[Augmentation, ...]
+
+    def __call__(self, batch: TensorBatch, generator: torch.Generator, epoch: float = 0.0, size: int = PATCH) -> Tensor:
+        """See `Augmentation`."""
+        return self.each[batch.source](batch, generator, epoch, size)
+
+
 def make_augmentation(pieces: Sequence[str] | Mapping[str, Mapping[str, Any]] = ()) -> Augmentation:
     """An augmentation of named pieces.
 

@@ -54,6 +54,7 @@ class Batch:
         place: where the patches lie, or None where the set does not know.
         collisions: (K, 2) columns whose labels are known to overlap, both ways round, or None.
         columns: which of the B columns `stored` holds; all when None.
+        source: number of the set within a mix that took the whole batch from one; 0 otherwise.
     """
 
     stored: NDArray[np.uint8]
@@ -64,6 +65,7 @@ class Batch:
     place: Place | None = None
     collisions: NDArray[np.int64] | None = None
     columns: slice | None = None
+    source: int = 0
 
     def __len__(self) -> int:
         return int(self.label.shape[1])
@@ -98,6 +100,7 @@ class Batch:
             self._same(where),
             self.margin,
             self.columns,
+            self.source,
         )
 
 
@@ -111,6 +114,7 @@ class TensorBatch:
     same: Tensor | None
     margin: float
     columns: slice | None = None
+    source: int = 0
 
 
 class Sampler(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ class MixedSampler:
             which = min(int(np.searchsorted(np.cumsum(self.share), progress, side="right")), last)
         else:
             which = int(rng.choice(len(self.samplers), p=self.share))
-        return self.samplers[which].batch(count, rng, progress=progress, columns=columns)
+        return replace(self.samplers[which].batch(count, rng, progress=progress, columns=columns), source=which)
 
     def _within(self, count: int, rng: np.random.Generator, progress: float | None, columns: slice | None) -> Batch:
         start, stop, step = (columns or slice(None)).indices(count)
