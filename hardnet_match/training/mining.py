@@ -14,7 +14,12 @@ from .sources.photos import Photos
 
 
 def mine_model(
-    model: Path, frames: Path, photos: Path, filters: Filters | None = None, only: Collection[str] | None = None
+    model: Path,
+    frames: Path,
+    photos: Path,
+    filters: Filters | None = None,
+    only: Collection[str] | None = None,
+    max_size: int | None = None,
 ) -> PatchSet:
     """Patches of every track of a reconstruction.
 
@@ -24,6 +29,7 @@ def mine_model(
         photos: folder of the photos.
         filters: what to keep.
         only: names of images to use; all if None.
+        max_size: photos are shrunk to this longer side first, as extraction does.
 
     Returns:
         A patch set with tracks numbered as the model's points and images as COLMAP's, one scene; tracks left with one
@@ -33,7 +39,7 @@ def mine_model(
         DataError: a folder or file is no such thing, or nothing is fit to learn from.
         ImageError: a photo cannot be read.
     """
-    return gather(ColmapModel(model, photos, frames_of(frames), filters, only))
+    return gather(ColmapModel(model, photos, frames_of(frames), filters, only, max_size))
 
 
 def mine_keypoints(

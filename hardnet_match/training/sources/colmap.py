@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ...frames import laf_scale
+from ...images import read_image
 from .base import GEOMETRY, MANY, Columns, Piece, ReadPatches, Source
-from .cutting import contrasts, fingerprint, grey_photo, stored_patches
+from .cutting import contrasts, fingerprint, stored_patches
 from .filters import Filters, refine
 from .frames import Frames
 
@@ -36,6 +37,8 @@ class ColmapModel(Source):
         frames: of the keypoints; row k of an image is its point2D k.
         filters: what to keep.
         only: names of images to use; all if None.
+        max_size: photos are shrunk to this longer side first, as extraction does, so that patches are as sharp as those
+            a descriptor meets in use.
 
     Raises:
         DataError: a folder holds no model, or nothing of `only` is in it.
@@ -51,9 +54,11 @@ class ColmapModel(Source):
         frames: Frames,
         filters: Filters | None = None,
         only: Collection[str] | None = None,
+        max_size: int | None = None,
     ) -> None:
         folders = [models] if isinstance(models, Path) else list(models)
         self.photos, self.frames, self.filters = photos, frames, filters or Filters()
+        self.max_size = max_size
         self.name = photos.name or "model"
         self._models = [_read_model(folder) for folder in folders]
         self._points = [_points(model) for model in self._models]
@@ -73,6 +78,7 @@ class ColmapModel(Source):
             "photos": fingerprint(self.photos, names),
             "points": [len(ids) for ids, _ in self._points],
             "images": len(self._images),
+            **({} if self.max_size is None else {"max_size": self.max_size}),
             **self.frames.settings(),
             **asdict(self.filters),
         }
@@ -102,7 +108,8 @@ class ColmapModel(Source):
         error = np.linalg.norm(np.asarray(camera.img_from_cam(in_camera)) - 0.5 - lafs[:, :, 2], axis=1)
         keep = (error < self.filters.reprojection) & (in_camera[:, 2] > 0)  # NaN behind some cameras is not kept
         ids, xyz, lafs, depth = ids[keep], xyz[keep], lafs[keep], in_camera[keep, 2]
-        patches = stored_patches(grey_photo(self.photos / image.name), lafs)
+        picture = read_image(self.photos / image.name, max_size=self.max_size)
+        patches = stored_patches(picture.pixels, picture.from_original(lafs))
         keep = contrasts(patches, self.margin) > self.filters.contrast
         toward = image.projection_center() - xyz
         toward /= np.linalg.norm(toward, axis=1, keepdims=True)
