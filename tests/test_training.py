@@ -1,23 +1,18 @@
-"""Mining, augmentation and the three training runs, on made-up scenes."""
+"""Pairs, augmentation and the three training runs, on made-up scenes."""
 
 from __future__ import annotations
 
 import math
-import zlib  # noqa: F401  (before pycolmap)
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pycolmap
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from training_helpers import made_up_set
 
 from hardnet_match import weights
 from hardnet_match.descriptors import HardNet, RootSIFT
-from hardnet_match.errors import DataError
-from hardnet_match.frames import make_lafs, to_colmap
 from hardnet_match.orientation import Dominant, OriNet
 from hardnet_match.shape import AffNet, Baumberg
 from hardnet_match.training.augment import (
@@ -34,42 +29,7 @@ from hardnet_match.training.card import write_card
 from hardnet_match.training.export import load_bundled, save_bundled
 from hardnet_match.training.judge import descriptor_figures, hold_out, orientation_figures, shape_figures
 from hardnet_match.training.loop import Schedule, train_descriptor, train_orientation, train_shape
-from hardnet_match.training.mining import Filters, mine_keypoints, mine_model
-from hardnet_match.training.sources.cutting import stored_patches
-from hardnet_match.training.patchset import PatchSet
 from hardnet_match.training.sampling import PairSampler
-
-
-def texture(height: int, width: int, seed: int) -> NDArray[np.uint8]:
-    """Noise at several scales, so that every place looks different at every size."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros((height, width))
-    for cell in (4, 9, 20, 45):
-        small = rng.random((height // cell + 3, width // cell + 3))
-        total += cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(np.clip(total / 4 * 255, 0, 255), dtype=np.uint8)
-
-
-def made_up_set(tracks: int, views: int = 3, seed: int = 0) -> PatchSet:
-    """Tracks of one textured plane, seen with small changes of frame; the second half are single observations."""
-    rng = np.random.default_rng(seed)
-    photo = texture(900, 900, seed)
-    xy, scale = 60 + 780 * rng.random((tracks, 2)), 12 + 20 * rng.random(tracks)
-    rows = np.repeat(np.arange(tracks), np.where(np.arange(tracks) < tracks // 2, views, 1))
-    count = len(rows)
-    noise = rng.normal(size=(count, 4))
-    lafs = make_lafs(xy[rows] + noise[:, :2], scale[rows] * np.exp(0.08 * noise[:, 2]), 4 * noise[:, 3])
-    direction = rng.normal(size=(count, 3)).astype(np.float32)
-    return PatchSet(
-        stored_patches(photo, lafs),
-        rows.astype(np.int64),
-        np.arange(count, dtype=np.int32),
-        (rows >= tracks // 2).astype(np.int32),
-        direction / np.linalg.norm(direction, axis=1, keepdims=True),
-        np.c_[xy[rows], np.zeros(count)].astype(np.float32),
-        scale[rows].astype(np.float32),
-    )
-
 
 # pairs -----------------------------------------------------------------------------------------------
 
@@ -116,138 +76,6 @@ def test_neighbours_are_no_negatives() -> None:
             near = gap < 0.5 * max(observations.size[a], observations.size[b])
             assert same[i, j] == (near and observations.scene[a] == observations.scene[b])
     assert same.diagonal().all()
-
-
-def test_a_set_comes_back_from_its_file_and_joins_without_mixing_tracks(tmp_path: Path) -> None:
-    one, other = made_up_set(12), made_up_set(8, seed=1)
-    one.save(tmp_path / "set.h5")
-    again = PatchSet.load(tmp_path / "set.h5")
-    assert (again.patches == one.patches).all()
-    assert (again.track == one.track).all()
-    both = PatchSet.joined([again, other])
-    assert len(set(both.track.tolist())) == 20
-    assert len(set(both.scene.tolist())) == 4
-    (tmp_path / "no.h5").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="patch set"):
-        PatchSet.load(tmp_path / "no.h5")
-    with pytest.raises(DataError, match="sorted"):
-        one.select(np.arange(len(one))[::-1])
-
-
-# mining ----------------------------------------------------------------------------------------------
-
-
-def made_up_model(folder: Path, photos: Path) -> list[NDArray[np.float64]]:
-    """Three cameras before a textured plane z = 10, a COLMAP model and database of points on it, and the photos.
-
-    Returns the homographies plane (x, y) -> pixels (pixel centres at integers).
-    """
-    rng = np.random.default_rng(0)
-    wall = texture(1000, 1400, 5)
-    pixels_a_unit, focal, width, height = 100.0, 500.0, 640, 480
-    points = np.c_[1.5 + 11 * rng.random(150), 1.5 + 7 * rng.random(150)]
-    centres = np.array([[6.5, 4.8, 0.0], [7.2, 5.0, 0.5], [6.9, 4.4, -0.6]])
-    rec = pycolmap.Reconstruction()
-    camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_PINHOLE", focal, width, height)
-    rec.add_camera_with_trivial_rig(camera)
-    database = folder / "database.db"
-    folder.mkdir()
-    photos.mkdir()
-    k = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
-    homographies, rows = [], []
-    for index, centre in enumerate(centres):
-        turn = cv2.Rodrigues(np.array([0.02, -0.03, 0.15]) * index)[0]
-        shift = -turn @ centre
-        to_corner = k @ np.c_[turn[:, 0], turn[:, 1], turn[:, 2] * 10 + shift]
-        to_pixel = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]]) @ to_corner
-        # wall pixel (i, j) has its centre at plane ((i + .5) / 100, (j + .5) / 100)
-        wall_to_plane = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, pixels_a_unit]]) / pixels_a_unit
-        photo = cv2.warpPerspective(wall, to_pixel @ wall_to_plane, (width, height), flags=cv2.INTER_AREA)
-        cv2.imwrite(str(photos / f"v {index}.png"), photo)
-        xy = cv2.perspectiveTransform(points[None], to_pixel)[0]
-        depth = (points @ turn[2, :2]) + turn[2, 2] * 10 + shift[2]
-        lafs = make_lafs(xy, 0.45 * focal / depth, np.rad2deg(-0.15 * index))
-        rows.append(to_colmap(lafs))
-        homographies.append(to_pixel)
-    names = [f"v {index}.png" for index in range(3)]
-    pycolmap.Database.open(database).close()
-    pycolmap.import_images(database, photos, pycolmap.CameraMode.SINGLE, image_names=names)
-    with pycolmap.Database.open(database) as opened:
-        ids = {image.name: image.image_id for image in opened.read_all_images()}
-        for name, row in zip(names, rows, strict=True):
-            opened.write_keypoints(ids[name], row)
-    for index, name in enumerate(names):
-        turn = cv2.Rodrigues(np.array([0.02, -0.03, 0.15]) * index)[0]
-        image = pycolmap.Image(
-            name=name, keypoints=rows[index][:, :2].astype(np.float64), camera_id=1, image_id=ids[name]
-        )
-        pose = pycolmap.Rigid3d(pycolmap.Rotation3d(turn), -turn @ centres[index])
-        rec.add_image_with_trivial_frame(image, pose)
-    for number, point in enumerate(points):
-        track = pycolmap.Track()
-        for name in names:
-            track.add_element(ids[name], number)
-        rec.add_point3D(np.r_[point, 10.0], track)
-    rec.write(folder)
-    return homographies
-
-
-def test_mined_patches_sit_where_the_frames_say(tmp_path: Path) -> None:
-    homographies = made_up_model(tmp_path / "model", tmp_path / "photos")
-    found = mine_model(
-        tmp_path / "model", tmp_path / "model" / "database.db", tmp_path / "photos", Filters(contrast=1.0, max_views=6)
-    )
-    assert len(found) > 250
-    assert found.position[:, 2] == pytest.approx(10)
-    assert np.median(found.size) == pytest.approx(0.45, rel=0.05)
-    # by hand: the inner 32x32 cells of a stored patch, through the homography, out of the photo
-    steps = (2 * np.arange(32) + 1) / 32 - 1
-    photos = sorted((tmp_path / "photos").glob("*.png"))
-    images = {i + 1: cv2.imread(str(photo), 0).astype(np.float32) for i, photo in enumerate(photos)}
-    errors = []
-    for row in range(0, len(found), 7):
-        image = int(found.image[row])
-        centre = cv2.perspectiveTransform(
-            found.position[row, :2].astype(np.float64)[None, None], homographies[image - 1]
-        )
-        in_plane = found.position[row, :2].astype(np.float64)
-        edge = cv2.perspectiveTransform((in_plane + np.array([0.01, 0]))[None, None], homographies[image - 1])
-        scale = 0.45 * np.linalg.norm(edge - centre) / 0.01
-        axes = make_lafs(centre[0], scale, np.rad2deg(-0.15 * (image - 1)))[0, :, :2]
-        x = centre[0, 0, 0] + axes[0, 0] * steps[None] + axes[0, 1] * steps[:, None]
-        y = centre[0, 0, 1] + axes[1, 0] * steps[None] + axes[1, 1] * steps[:, None]
-        expected = cv2.remap(images[image], x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
-        errors.append(np.abs(expected - found.patches[row, 16:48, 16:48]).mean() / expected.std())
-    assert np.median(errors) < 0.1
-    # patches of one track look alike, of different tracks they do not
-    held = hold_out(found, 100)
-    assert descriptor_figures(RootSIFT(), held)["rank1"] > 0.9
-
-
-def test_observations_off_the_mark_are_dropped(tmp_path: Path) -> None:
-    made_up_model(tmp_path / "model", tmp_path / "photos")
-    database = tmp_path / "model" / "database.db"
-    before = mine_model(tmp_path / "model", database, tmp_path / "photos", Filters(contrast=1.0))
-    with pycolmap.Database.open(database) as opened:
-        image = opened.read_all_images()[0].image_id
-        rows = np.asarray(opened.read_keypoints(image)).copy()
-        rows[0:30, :2] += 3  # away from the projection
-        rows[30:60, 2:] *= 2  # an octave too large
-        rows[60:90, 2:] *= -1  # upside down
-        opened.update_keypoints(image, rows)
-    after = mine_model(tmp_path / "model", database, tmp_path / "photos", Filters(contrast=1.0))
-    dropped = (before.image == image).sum() - (after.image == image).sum()
-    assert dropped >= 0.9 * (before.image == image).sum() * 90 / 150
-    assert (after.image != image).sum() >= 0.97 * (before.image != image).sum()
-
-
-def test_keypoints_of_single_photos_are_tracks_of_one(tmp_path: Path) -> None:
-    made_up_model(tmp_path / "model", tmp_path / "photos")
-    found = mine_keypoints(tmp_path / "model" / "database.db", tmp_path / "photos", per_photo=50, contrast=1.0)
-    assert len(set(found.track.tolist())) == len(found) > 90
-    sampler = PairSampler(found)
-    rows = np.arange(len(found))
-    assert not sampler.same_place(rows, rows)[found.image[:, None] != found.image[None]].any()
 
 
 # augmentation ----------------------------------------------------------------------------------------
