@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError, OptionError
 from ..images import read_image
 from ..retrieval.index import Index
-from ..retrieval.search import UNVERIFIED, Found, Plan, search
+from ..retrieval.search import MINIMUM, UNVERIFIED, Found, Plan, search
 from .question import Box, Question, Questions
 
 SHOWN_SIZE = 1000
@@ -176,6 +176,7 @@ def _facts(summary: SearchSummary, question: Question) -> dict[str, str]:
     if question.box is not None:
         facts["box"] = " ".join(f"{edge:g}" for edge in question.box)
     if verified:
-        facts["verified"] = f"{len(verified)} of these {len(summary.results)}"
+        passed = sum((result.inliers or 0) >= MINIMUM for result in verified)
+        facts["geometry"] = f"agrees with {passed} of the {len(verified)} it looked at ({MINIMUM} inliers or more)"
     facts["seconds"] = ", ".join(f"{stage} {value:.3g}" for stage, value in summary.seconds.items())
     return facts

@@ -96,8 +96,8 @@ def _pair(place: int, hit: Hit, query: str) -> str:
 
 
 def _numbers(hit: Hit) -> str:
-    verified = "" if hit.inliers is None else f" · {hit.inliers} inlier{'s' if hit.inliers != 1 else ''}"
-    return f"score {hit.score:.4g}{verified}"
+    verified = "" if hit.inliers is None else f", {hit.inliers}\u00a0inlier{'s' if hit.inliers != 1 else ''}"
+    return f"score\u00a0{hit.score:.4g}{verified}"
 
 
 def _absent() -> str:
