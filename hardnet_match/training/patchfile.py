@@ -28,6 +28,9 @@ PAGE = 4096
 OLD_MARGIN = 2.0
 """Files without attributes were written before there was another margin."""
 PATCHES_AT_ONCE = 4096
+MEMORY_SHARE = 0.25
+"""A set of at most this share of the machine's memory is read ahead and soon cached whole. A larger one is not: the
+kernel would read megabytes for every patch and throw them away before they are asked for."""
 
 ROWS: dict[str, tuple[DTypeLike, tuple[int, ...], bool]] = {
     "track": (np.int64, (), True),
@@ -167,4 +170,14 @@ def _map(path: Path, dataset: Any) -> NDArray[np.uint8]:
         if os.fstat(file.fileno()).st_size < offset + count:
             raise DataError(f"{path} is cut off: it ends before its last patch; make it again")
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if count > MEMORY_SHARE * _memory() and hasattr(mmap, "MADV_RANDOM"):
+        memory.madvise(mmap.MADV_RANDOM)
     return np.frombuffer(memory, np.uint8, count, offset).reshape(dataset.shape)
+
+
+def _memory() -> float:
+    """Bytes of this machine's memory; endless where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return float("inf")
