@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, OptionError, StoreError
-from .assignment import Cells
+from .assignment import PROBES, Cells
 from .files import checked_size, map_array, write_array, write_text
 
 FORMAT = "hardnet-match codebook"
@@ -40,7 +40,8 @@ class Codebook:
     Args:
         centroids: (K, D) float32.
         about: where they come from, plain JSON: `settings` of the features (as the features file has them), `seed`,
-            `sample` (descriptors trained on), `iterations`, `error` (mean squared distance of the sample to its word).
+            `sample` (descriptors trained on), `iterations`, `kmeans`, `error` (mean squared
+            distance of the sample to its words).
         cells: the coarse cells for fast assignment; made when first needed if None.
 
     Raises:
@@ -90,29 +91,33 @@ class Codebook:
         *,
         seed: int = 0,
         iterations: int = 20,
+        flat: bool | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Codebook:
-        """k-means by faiss: flat up to 65536 words, in two levels beyond.
+        """k-means by faiss, see `clustering.kmeans`.
 
         Args:
             descriptors: (M, D) float32, float16 or uint8; M at least `words`.
+            flat: compare every descriptor with every word in each iteration; if None, where that is quick enough.
             settings: of the features file they come from.
 
         Raises:
             DataError: there are fewer descriptors than words.
             OptionError: faiss is not installed, or a number cannot work.
         """
-        from .clustering import kmeans
+        from .clustering import is_quick, kmeans
 
         if words < 1 or iterations < 1:
             raise OptionError(f"a codebook needs at least one word and one iteration, got {words} and {iterations}")
-        if descriptors.ndim != 2 or len(descriptors) < words:
+        if descriptors.ndim != 2 or not descriptors.shape[1] or len(descriptors) < words:
             raise DataError(
                 f"{words} words cannot be trained on {len(descriptors)} descriptors: ask for fewer words, "
                 f"or give more images"
             )
-        centroids, error = kmeans(descriptors, words, seed=seed, iterations=iterations)
+        flat = is_quick(len(descriptors), words, iterations) if flat is None else flat
+        centroids, error = kmeans(descriptors, words, seed=seed, iterations=iterations, flat=flat)
         about = {
+            "kmeans": "flat" if flat else "two levels",
             "settings": dict(settings or {}),
             "seed": seed,
             "iterations": iterations,
@@ -155,7 +160,9 @@ class Codebook:
         """
         if not 1 <= k <= len(self):
             raise OptionError(f"a descriptor can go to 1..{len(self)} words of this codebook, not {k}")
-        return self.cells.nearest(self.checked(descriptors), self.centroids, k, exact=exact)
+        cells = self.cells
+        probes = len(cells.centres) if exact else PROBES
+        return cells.nearest(self.checked(descriptors), self.centroids, k, probes=probes)
 
     def assign(self, descriptors: NDArray[Any], k: int = 1, *, exact: bool = False) -> NDArray[np.uint32]:
         """The k nearest words of each descriptor, (N, k) uint32; see `nearest`."""
