@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import colmap, demo, evaluate, extract, index, inspect, match, pairs, patches, reconstruct, search, weights
+from . import colmap, demo, evaluate, extract, index, inspect, match, pairs, patches, reconstruct, search, train, weights
 
 app = typer.Typer(
     name="hardnet-match",
@@ -38,6 +38,7 @@ VERBS = {
     patches: "Training data of any form to a patch set.",
     search: "Which images of an index show what a photo shows.",
     evaluate: "Figures of the literature, measured.",
+    train: "A recipe and patch sets to weights.",
     inspect: "What is in a features or a matches file.",
     weights: "Weights that are known by name.",
 }

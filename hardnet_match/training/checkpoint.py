@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import weights
+from ..architectures import name_of
 from ..errors import StoreError, WeightsError
-from ..weights import load_into
+from ..inference import PatchNetwork
 
 FORMAT = "hardnet-match training 1"
 LAST, LAST_WEIGHTS, BEST_WEIGHTS = "last.pt", "last.safetensors", "best.safetensors"
@@ -65,19 +67,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def save_weights(path: Path, network: nn.Module, about: Mapping[str, str] | None = None) -> None:
-    """Write a network's weights as float32 safetensors with the originals' names."""
-    from safetensors.torch import save_file
-
-    state = {
-        name: value.detach().to("cpu").contiguous()
-        for name, value in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    replace_file(path, lambda target: save_file(state, target, metadata=dict(about or {})))
+    """Write a network's weights as float32 safetensors with the originals' names, and its own in the metadata."""
+    name = name_of(network) if isinstance(network, PatchNetwork) else type(network).__name__
+    weights.save_weights(path, network.state_dict(), name, about)
 
 
 def resume_original(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Go on from a checkpoint of DagnyT/hardnet, or any {'epoch', 'state_dict', 'optimizer'}: weights and momentum.
+    """Go on from a checkpoint of the originals, or any {'epoch', 'state_dict', 'optimizer'}: weights and momentum.
 
     Args:
         path: the checkpoint; nothing in it is run.
@@ -90,29 +86,19 @@ def resume_original(path: Path, network: nn.Module, optimiser: torch.optim.Optim
     Raises:
         WeightsError: it is no such checkpoint, or one of another network or kind of optimiser.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(
-            f"{path}: cannot be read as a checkpoint ({reason}); its weights alone may do: --start"
-        ) from error
-    if not isinstance(content, dict) or not {"epoch", "state_dict"} <= content.keys():
-        raise WeightsError(f"{path}: has no 'epoch' and 'state_dict'; start from its weights with --start")
-    state = {str(name).removeprefix("module."): value for name, value in content["state_dict"].items()}
-    load_into(network, state, str(path))
-    _take_momentum(path, content.get("optimizer"), optimiser)
-    epoch = content["epoch"]
-    if not isinstance(epoch, int) or epoch < 0:
-        raise WeightsError(f"{path}: its epoch is {epoch!r}, not a count")
-    return epoch
+    content = weights.read_checkpoint(path)
+    if "epoch" not in content.about:
+        raise WeightsError(f"{path}: says no 'epoch' to go on from; start from its weights with --start")
+    weights.load_into(network, content.state, str(path))
+    _take_momentum(path, content.optimizer, optimiser)
+    return content.epoch
 
 
-def _take_momentum(path: Path, theirs: Any, optimiser: torch.optim.Optimizer) -> None:
+def _take_momentum(path: Path, theirs: Mapping[str, Any] | None, optimiser: torch.optim.Optimizer) -> None:
     """Copy the other optimiser's tensors by the parameters' order; its rates and groups are not ours."""
     if theirs is None:
         return
-    if not isinstance(theirs, dict) or not isinstance(theirs.get("state"), dict):
+    if not isinstance(theirs.get("state"), Mapping):
         raise WeightsError(f"{path}: its 'optimizer' is no optimiser's state; start from its weights with --start")
     order = [number for group in theirs.get("param_groups", []) for number in group["params"]]
     ours = [parameter for group in optimiser.param_groups for parameter in group["params"]]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from ..inference import PatchNetwork, run_tiled
 from ..metrics.patches import pair_figures
-from .augment import Light, Warp, crop, random_frames, random_tilt, relight, rotation_matrix
+from .augment import MARGIN, Light, Warp, crop, random_frames, random_tilt, relight, rotation_matrix
 from .losses import shape_distance
 from .patchset import PatchSet
 from .sampling import PairSampler
@@ -22,11 +23,25 @@ SECOND_VIEW_ERROR = Warp(rotation=12, octaves=0.25, shift=2.0, tilt=1.4)
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Pairs of a set kept from training: (N, 64, 64) uint8 twice, and which others are no negatives, (N, N) bool."""
+    """Pairs of a set kept from training.
+
+    Args:
+        first, second: (N, S, S) uint8.
+        ignore: (N, N) bool, which others are no negatives.
+        margin: side of a stored patch over the side of the measurement region.
+        track: (N,) int64, the classes.
+    """
 
     first: Tensor
     second: Tensor
     ignore: Tensor
+    margin: float = MARGIN
+    track: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def to(self, device: torch.device) -> Held:
+        """The same on a device."""
+        first, second, ignore = (tensor.to(device) for tensor in (self.first, self.second, self.ignore))
+        return replace(self, first=first, second=second, ignore=ignore)
 
 
 def hold_out(observations: PatchSet, count: int = 1000, seed: int = 0) -> Held:
@@ -37,7 +52,17 @@ def hold_out(observations: PatchSet, count: int = 1000, seed: int = 0) -> Held:
         torch.from_numpy(observations.patches[first]),
         torch.from_numpy(observations.patches[second]),
         torch.from_numpy(sampler.same_place(first, second)),
+        observations.margin,
+        observations.track[first],
     )
+
+
+def _device(*networks: nn.Module | None) -> torch.device:
+    """Where the first network with weights has them."""
+    for network in networks:
+        for tensor in network.state_dict().values() if network is not None else ():
+            return torch.device(tensor.device)
+    return torch.device("cpu")
 
 
 def _ready(network: PatchNetwork | None) -> PatchNetwork | None:
@@ -50,20 +75,22 @@ def descriptor_figures(
     """`fpr95` and `rank1` of a descriptor on held-out pairs.
 
     Args:
-        descriptor: on the processor.
+        descriptor: on any device.
         held: the pairs.
         warp, light: put on the second view as well; nothing where None.
         seed: of those changes.
     """
     network = descriptor.eval().fused()
+    # drawn on the processor whatever the device, so that figures of two devices are of the same changes
     generator = torch.Generator().manual_seed(seed)
-    count = len(held.first)
+    count, device = len(held.first), _device(descriptor)
     with torch.inference_mode():
-        anchors = crop(held.first, random_frames(count, Warp(), generator))
-        positives = crop(held.second, random_frames(count, warp or Warp(), generator))
+        anchors = crop(held.first, random_frames(count, Warp(), generator), margin=held.margin)
+        positives = crop(held.second, random_frames(count, warp or Warp(), generator), margin=held.margin)
         if light is not None:
             positives = relight(positives, light, generator)
-        return pair_figures(run_tiled(network, anchors), run_tiled(network, positives), held.ignore)
+        first, second = (run_tiled(network, patches.to(device)) for patches in (anchors, positives))
+        return pair_figures(first, second, held.ignore.to(device))
 
 
 def shape_figures(
@@ -86,19 +113,23 @@ def shape_figures(
     estimate, describe = _ready(shape), descriptor.eval().fused()
     generator = torch.Generator().manual_seed(seed)
     count = len(held.first)
-    turn, other_turn = (rotation_matrix(2 * math.pi * torch.rand(count, generator=generator)) for _ in range(2))
-    stretch = random_tilt(count, tilt, generator)
+    device = _device(shape, descriptor)
+    held = held.to(device)
+    turns = (rotation_matrix(2 * math.pi * torch.rand(count, generator=generator)) for _ in range(2))
+    turn, other_turn = (one.to(device) for one in turns)
+    stretch = random_tilt(count, tilt, generator).to(device)
     stretched = torch.linalg.cholesky(stretch @ stretch.mT)
-    plain = torch.eye(2).expand(count, 2, 2)
-    centre = torch.zeros(count, 2, 1)
+    plain = torch.eye(2, device=device).expand(count, 2, 2)
+    centre = torch.zeros(count, 2, 1, device=device)
 
     def adapted(stored: Tensor, upright: Tensor, turn: Tensor = turn) -> Tensor:
         if estimate is None:
             return upright
-        return upright @ run_tiled(estimate, crop(stored, torch.cat([turn @ upright, centre], dim=2)))
+        patches = crop(stored, torch.cat([turn @ upright, centre], dim=2), margin=held.margin)
+        return upright @ run_tiled(estimate, patches)
 
     def described(stored: Tensor, frame: Tensor) -> Tensor:
-        return run_tiled(describe, crop(stored, torch.cat([turn @ frame, centre], dim=2)))
+        return run_tiled(describe, crop(stored, torch.cat([turn @ frame, centre], dim=2), margin=held.margin))
 
     with torch.inference_mode():
         first, second = adapted(held.first, plain), adapted(held.second, stretched)
@@ -124,19 +155,21 @@ def orientation_figures(
     """
     estimate, describe = _ready(orientation), descriptor.eval().fused()
     generator = torch.Generator().manual_seed(seed)
-    count = len(held.first)
-    angles = 2 * math.pi * torch.rand(2, count, generator=generator)
-    other = random_frames(count, warp or Warp(), generator)
+    count, device = len(held.first), _device(orientation, descriptor)
+    held = held.to(device)
+    angles = (2 * math.pi * torch.rand(2, count, generator=generator)).to(device)
+    other = random_frames(count, warp or Warp(), generator).to(device)
+    plain = random_frames(count, Warp(), generator).to(device)
 
     def oriented(stored: Tensor, frame: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
         turned = torch.cat([frame[:, :, :2] @ rotation_matrix(angle), frame[:, :, 2:]], dim=2)
         if estimate is not None:
-            angle = angle + run_tiled(estimate, crop(stored, turned))
+            angle = angle + run_tiled(estimate, crop(stored, turned, margin=held.margin))
             turned = torch.cat([frame[:, :, :2] @ rotation_matrix(angle), frame[:, :, 2:]], dim=2)
-        return run_tiled(describe, crop(stored, turned)), angle
+        return run_tiled(describe, crop(stored, turned, margin=held.margin)), angle
 
     with torch.inference_mode():
-        anchors, one = oriented(held.first, random_frames(count, Warp(), generator), angles[0])
+        anchors, one = oriented(held.first, plain, angles[0])
         positives, two = oriented(held.second, other, angles[1])
         figures = pair_figures(anchors, positives, held.ignore)
         right = float(((one - two).cos() > math.cos(math.radians(20))).double().mean())

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..orientation import OriNet
 from ..shape import AffNet
-from .augment import Light, Warp, crop, flip_or_transpose, random_frames, relight
+from .augment import DESCRIPTOR_WARPS, Augmentation, Light, PairWarps, Warp
+from .augment.pieces import FlipRot, Jitter
 from .losses import make_loss
-from .sampling import Sampler, TensorBatch
+from .sampling import Sampler
 from .schedules import Optimiser, Schedule
-from .tasks import DescriptorTask, Moment, OrientationTask, ShapeTask, Task
+from .tasks import DescriptorTask, OrientationTask, ShapeTask, Task
 from .trainer import History, Trainer
 
 __all__ = ["History", "PairWarps", "Schedule", "train_descriptor", "train_orientation", "train_shape"]
@@ -25,15 +24,6 @@ few steps saturate it for good."""
 Check = Callable[[], dict[str, float]]
 
 
-@dataclass(frozen=True)
-class PairWarps:
-    """Changes of frame: mild for true second views, strong for a patch paired with itself."""
-
-    second_view: Warp
-    itself: Warp
-
-
-DESCRIPTOR_WARPS = PairWarps(Warp(8, 0.15, 0.8, 1.15), Warp(15, 0.35, 2.0, 1.7))
 ORIENTATION_WARPS = PairWarps(Warp(0, 0.2, 1.0, 1.2), Warp(0, 0.35, 2.0, 1.6))
 
 
@@ -67,17 +57,12 @@ def train_descriptor(
     Raises:
         TrainingError: there are fewer classes than the batch takes, or the loss is no number.
     """
-    jitter, both = light or Light(), (warps.second_view, warps.itself)
-
-    def augment(batch: TensorBatch, moment: Moment) -> Tensor:
-        own = batch.itself[batch.columns or slice(None)][:, None, None]
-        shown = []
-        for stored in batch.stored:
-            mild, strong = (random_frames(len(stored), warp, moment.generator) for warp in both)
-            shown.append(crop(stored, torch.where(own, strong, mild)))
-        patches = flip_or_transpose(torch.stack(shown), moment.generator)
-        return relight(patches.flatten(0, 1), jitter, moment.generator).reshape(patches.shape)
-
+    mild, strong = warps.second_view, warps.itself
+    jitter = Jitter(
+        *(mild.rotation, mild.octaves, mild.shift, mild.tilt),
+        *(strong.rotation, strong.octaves, strong.shift, strong.tilt),
+    )
+    augment = Augmentation((FlipRot(), jitter), light or Light())
     task = DescriptorTask(network, make_loss(margin=margin), augment)
     return _run(task, sampler, schedule, Optimiser(), check, device, seed)
 

@@ -150,6 +150,11 @@ class Processes:
                 norm.__class__ = nn.BatchNorm2d
 
 
+def is_first() -> bool:
+    """Whether this process is alone, or the one of several that speaks."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def started_by_torchrun() -> bool:
     """Whether several processes were started to train together."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
 import sys
-import types
-import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,6 +16,9 @@ else:
     import tomli as tomllib
 
 from ..errors import OptionError
+from .typed import flat, one_of, put, to_toml, typed
+
+__all__ = ["Recipe", "find", "from_values", "identity", "names", "read", "to_toml"]
 
 FOLDER = Path(__file__).parent / "recipes"
 TASKS = ("descriptor", "shape", "orientation")
@@ -33,8 +33,6 @@ NETWORKS = {
 }
 """Networks that can be trained, and the task each is for. h8 and h8E512 are HardNet8 of 256 and 512 outputs."""
 MIXES = ("joined", "batch", "epoch", "within")
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class NetworkPart:
     dropout: float = -1.0
 
     def __post_init__(self) -> None:
-        _known("network.name", self.name, NETWORKS)
+        one_of("network.name", self.name, NETWORKS)
         if self.dropout >= 1:
             raise OptionError(f"network.dropout is a share below 1, got {self.dropout}")
 
@@ -66,13 +64,14 @@ class DataPart:
     Args:
         train: names of patch sets, NAME.h5 in the folder of patch sets.
         evaluate: names of those that figures are taken on while training; none may be trained on.
-        mix: `joined`: one set, labels numbered on; `batch`: every batch of one set; `epoch`: the sets one after
+        mix: `joined`: as one set, labels numbered on; `batch`: every batch of one set; `epoch`: the sets one after
             another in every epoch; `within`: every batch holds a share of every set.
         weights: of the sets, where they are mixed; equal when empty.
         views: patches of a class in a batch.
         few_images: fill a batch from few images (the original's fewcams).
         focus: share of a batch that comes from one scene, where negatives are hardest; pairs only.
         wide: of two second views drawn, take the one seen from the more different direction; pairs only.
+        make: set to the command that makes it, for sets that `hardnet-match patches NAME` does not.
     """
 
     train: tuple[str, ...]
@@ -83,9 +82,10 @@ class DataPart:
     few_images: bool = False
     focus: float = 0.0
     wide: bool = False
+    make: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _known("data.mix", self.mix, MIXES)
+        one_of("data.mix", self.mix, MIXES)
         if not self.train:
             raise OptionError("data.train names no patch set")
         both = sorted(set(self.train) & set(self.evaluate))
@@ -117,9 +117,7 @@ class LearnPart:
 
     Args:
         tilt: shape: most ratio of axes put on a patch.
-        tilts: shape: pairs (epoch, tilt) in its place, each holding from its epoch on.
         itself: shape: share of pairs that are a patch with itself.
-        alike: shape: both patches of a pair are turned alike.
         consistency, modesty, matching: weights.
         guided: share of the run in which a teacher helps.
         teacher: orientation: `frame` or `gradient`.
@@ -127,9 +125,7 @@ class LearnPart:
     """
 
     tilt: float = 3.0
-    tilts: tuple[tuple[float, float], ...] = ()
     itself: float = 0.5
-    alike: bool = False
     consistency: float = 1.0
     modesty: float = 0.02
     matching: float = 1.0
@@ -138,11 +134,9 @@ class LearnPart:
     light: bool = True
 
     def __post_init__(self) -> None:
-        _known("learn.teacher", self.teacher, ("frame", "gradient"))
-        if self.tilts and min(epoch for epoch, _ in self.tilts) > 0:
-            raise OptionError("learn.tilts must begin with epoch 0")
-        if min([self.tilt, *(tilt for _, tilt in self.tilts)]) < 1:
-            raise OptionError("a tilt is 1 or more")
+        one_of("learn.teacher", self.teacher, ("frame", "gradient"))
+        if self.tilt < 1:
+            raise OptionError(f"learn.tilt is 1 or more, got {self.tilt}")
 
 
 @dataclass(frozen=True)
@@ -225,7 +219,9 @@ class Recipe:
     Args:
         task: `descriptor`, `shape` or `orientation`.
         about: in words.
-        augment: names of `augment` pieces put on the patches of a descriptor's batches, in order.
+        augment: pieces put on the patches, in order, with their options, see `augment.make_augmentation`; a list of
+            names where none has any. Shapes and orientations have turns and stretches of their own without it; with it,
+            they learn from `loss` alone, as the originals do.
         seed: of everything random.
     """
 
@@ -233,7 +229,7 @@ class Recipe:
     network: NetworkPart
     data: DataPart
     about: str = ""
-    augment: tuple[str, ...] = ()
+    augment: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seed: int = 0
     loss: LossPart = field(default_factory=LossPart)
     learn: LearnPart = field(default_factory=LearnPart)
@@ -242,7 +238,7 @@ class Recipe:
     run: RunPart = field(default_factory=RunPart)
 
     def __post_init__(self) -> None:
-        _known("task", self.task, TASKS)
+        one_of("task", self.task, TASKS)
         fitting = [name for name, task in NETWORKS.items() if task == self.task]
         if self.network.name not in fitting:
             raise OptionError(
@@ -288,127 +284,16 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OptionError(f"{path}: cannot be read as a recipe: {error}") from error
     for change in changes:
-        _put(values, change)
+        put(values, change)
     return from_values(values, str(path))
 
 
 def from_values(values: Mapping[str, Any], source: str = "recipe") -> Recipe:
     """A recipe out of nested mappings; errors as `read`."""
     try:
-        return _typed(Recipe, values, "")
+        return typed(Recipe, values)
     except OptionError as error:
         raise OptionError(f"{source}: {error}") from None
-
-
-def _put(values: dict[str, Any], change: str) -> None:
-    key, equals, text = change.partition("=")
-    parts = [part.strip() for part in key.split(".")]
-    if not equals or not all(parts):
-        raise OptionError(f"--set {change!r}: write key=value, as schedule.batch=256")
-    try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    place = values
-    for part in parts[:-1]:
-        inner = place.setdefault(part, {})
-        if not isinstance(inner, dict):
-            raise OptionError(f"--set {change!r}: {part} is a value, not a table")
-        place = inner
-    place[parts[-1]] = value
-
-
-def _known(key: str, value: str, known: Iterable[str]) -> None:
-    options = list(known)
-    if value not in options:
-        near = difflib.get_close_matches(value, options, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise OptionError(f"{key} {value!r} is unknown: {hint}choose one of {', '.join(options)}")
-
-
-def _typed(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:
-    hints = typing.get_type_hints(kind)
-    known = {one.name: one for one in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.5) or list(known)
-            told = f"did you mean {prefix}{near[0]}?" if len(near) == 1 else f"known: {', '.join(near)}"
-            raise OptionError(f"unknown key {prefix}{key}; {told}")
-    missing = [
-        prefix + name
-        for name, one in known.items()
-        if name not in values and one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise OptionError(f"{', '.join(missing)} must be given")
-    return kind(**{key: _value(hints[key], value, prefix + key) for key, value in values.items()})
-
-
-def _value(hint: Any, value: Any, key: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise OptionError(f"{key} is a table, got {value!r}")
-        return _typed(typing.cast("type[Any]", hint), value, f"{key}.")
-    if typing.get_origin(hint) is tuple:
-        inner = typing.get_args(hint)
-        if not isinstance(value, list | tuple):
-            raise OptionError(f"{key} is a list, got {value!r}")
-        if inner[-1] is not Ellipsis and len(value) != len(inner):
-            raise OptionError(f"{key} takes {len(inner)} values, got {value!r}")
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
-        return tuple(_value(one, item, key) for one, item in zip(kinds, value, strict=True))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise OptionError(f"{key} is a {_NAMES[hint]}, got {value!r}")
-    if hint is float and math.isnan(value):
-        raise OptionError(f"{key} is a number, got nan")
-    return value
-
-
-_NAMES: Mapping[Any, str] = types.MappingProxyType(
-    {int: "whole number", float: "number", str: "text in quotes", bool: "true or false"}
-)
-
-
-def flat(recipe: Recipe) -> dict[str, str]:
-    """Every key of a recipe, dotted, with its value as TOML; in the order of the file."""
-    out: dict[str, str] = {}
-
-    def walk(part: Any, prefix: str) -> None:
-        inner = [one.name for one in dataclasses.fields(part)]
-        nested = [name for name in inner if dataclasses.is_dataclass(getattr(part, name))]
-        for name in inner:
-            if name not in nested:
-                out[prefix + name] = _toml(getattr(part, name))
-        for name in nested:
-            walk(getattr(part, name), f"{prefix}{name}.")
-
-    walk(recipe, "")
-    return out
-
-
-def to_toml(recipe: Recipe) -> str:
-    """The recipe as a file, every key written out; `read` gives an equal one."""
-    lines, table = [], ""
-    for key, value in flat(recipe).items():
-        part, _, name = key.rpartition(".")
-        if part != table:
-            lines += ["", f"[{part}]"]
-            table = part
-        lines.append(f"{name} = {value}")
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-        return f'"{escaped}"'
-    return repr(value)
 
 
 FREE = ("about", "schedule.minutes", "run.")

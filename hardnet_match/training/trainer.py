@@ -315,11 +315,9 @@ class Trainer:
     def _step(self, batch: Batch, progress: float) -> None:
         step, processes = self.state.step, self.processes
         self.rate = schedules.set_rate(self.optimiser.param_groups, self.schedule, progress)
-        seed = _seed(self.seed, step, processes.rank)
-        torch.manual_seed(seed)  # dropout
-        generator = torch.Generator(self.device).manual_seed(seed + 1)
-        shared = torch.Generator(self.device).manual_seed(_seed(self.seed, step, 0) + 2)
-        moment = Moment(progress, self._epoch(step), generator, shared, self.device, self.precision, processes)
+        torch.manual_seed(_seed(self.seed, step, processes.rank))  # dropout
+        generator = torch.Generator(self.device).manual_seed(_seed(self.seed, step, -1))
+        moment = Moment(progress, self._epoch(step), generator, self.device, self.precision, processes)
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.task.loss(batch.on(self.device), moment)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -389,8 +387,8 @@ class _Interval:
 
 
 def _seed(seed: int, step: int, rank: int) -> int:
-    """A seed of 62 bits that no other step or process has, but by chance."""
-    high, low = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint32)
+    """A seed of 62 bits that no other step or process (-1: what all share) has, but by chance."""
+    high, low = np.random.SeedSequence([seed, step, rank + 1]).generate_state(2, np.uint32)
     return (int(high) << 30) ^ int(low)
 
 

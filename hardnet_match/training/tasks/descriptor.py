@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from ..augment import Augmentation
 from ..losses import Loss
 from ..sampling import TensorBatch
 from .moment import Moment
-
-Augmentation = Callable[[TensorBatch, Moment], Tensor]
-"""A batch to the (V, C, 1, 32, 32) float32 patches that the network is shown."""
 
 
 class DescriptorTask:
@@ -36,11 +34,11 @@ class DescriptorTask:
 
     def loss(self, batch: TensorBatch, moment: Moment) -> Tensor:
         """See `Task`."""
-        patches = self.augment(batch, moment)
+        patches = self.augment(batch, moment.generator, moment.epoch)
         with moment.autocast():
             out = self.network(patches.flatten(0, 1))
         descriptors = moment.processes.gather(out.float().unflatten(0, patches.shape[:2]), dim=1)
-        loss: Tensor = self.loss_of(descriptors, batch.label, batch.same, moment.shared)
+        loss: Tensor = self.loss_of(descriptors, batch.label, batch.same, moment.generator)
         return loss
 
     def state_dict(self) -> dict[str, Tensor]:

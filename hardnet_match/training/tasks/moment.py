@@ -21,8 +21,8 @@ class Moment:
     Args:
         progress: in [0, 1] of the run.
         epoch: passes over `pairs_an_epoch` pairs so far, a fraction.
-        generator: of what is random about this process's patches, on the device; another in each process.
-        shared: of what is random about the whole batch; the same in each process.
+        generator: of everything random but dropout, on the device; the same in each process, which draws for the whole
+            batch and takes its columns.
         device, precision: where to compute, and in what (None: float32).
         processes: those that train together; the batch's patches are those of this one's columns.
     """
@@ -30,7 +30,6 @@ class Moment:
     progress: float
     epoch: float
     generator: torch.Generator
-    shared: torch.Generator
     device: torch.device
     precision: torch.dtype | None
     processes: Processes
@@ -73,3 +72,19 @@ class Stateless:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """See `Task`."""
+
+
+def mine(drawn: Tensor, batch: TensorBatch) -> Tensor:
+    """Of rows (2 * B, ...) drawn for a whole batch, view by view, those of the columns (2 * C, ...) it holds."""
+    if batch.columns is None:
+        return drawn
+    return drawn.reshape(2, -1, *drawn.shape[1:])[:, batch.columns].flatten(0, 1)
+
+
+def rows_of(batch: TensorBatch) -> Tensor | None:
+    """(2 * B,) bool, the rows of a whole batch that belong to the columns it holds; None where it holds them all."""
+    if batch.columns is None:
+        return None
+    rows = torch.zeros(2, batch.label.shape[1], dtype=torch.bool, device=batch.label.device)
+    rows[:, batch.columns] = True
+    return rows.flatten()
