@@ -66,6 +66,11 @@ def quantise(network: Network, threads: int | None = None) -> Network:
     return fused
 
 
+def can_quantise(network: PatchNetwork) -> bool:
+    """Has the network convolutions whose inputs are bounded as 8 bits need it?"""
+    return any(isinstance(child, nn.Sequential) and _suits(child) for child in network.children())
+
+
 def _suits(layers: nn.Sequential) -> bool:
     """Is every convolution but the last followed by a BatchNorm without gain?"""
     modules = [layer for layer in layers if not isinstance(layer, nn.Dropout)]

@@ -215,3 +215,21 @@ def test_patches_of_described_frames_are_upright_in_content(extractor: FeatureEx
     assert np.median(cosine) > 0.9
     pyramid = patch_pyramid(as_image(image))
     assert extract_patches(pyramid, torch.from_numpy(a.lafs)).std() > 0.01
+
+
+def test_8_bits_are_near_float32() -> None:
+    pytest.importorskip("openvino", reason="precision int8 is an extra")
+    plain, quick = (FeatureExtractor(max_keypoints=200, precision=name) for name in ("float32", "int8"))
+    expected, found = plain.extract(picture(5)), quick.extract(picture(5))
+    assert plain.settings != quick.settings
+    # Where the detector put a keypoint does not depend on it; what a few of the networks say may turn over.
+    both = min(len(expected), len(found))
+    assert np.abs(expected.keypoints[:both] - found.keypoints[:both]).max(axis=1).mean() < 0.5
+    cosine = (expected.descriptors[:both] * found.descriptors[:both]).sum(axis=1)
+    assert np.median(cosine) > 0.99
+
+
+def test_8_bits_where_they_cannot_be() -> None:
+    pytest.importorskip("openvino", reason="precision int8 is an extra")
+    with pytest.raises(OptionError, match="8-bit form"):
+        FeatureExtractor.from_preset(descriptor="rootsift", precision="int8")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hardnet_match.errors import OptionError, StoreError
 from hardnet_match.features import Features
-from hardnet_match.jobs.match import FeatureCache, match_features, order_pairs
+from hardnet_match.jobs.match import FeatureCache, match_features, order_pairs, side_by_side
 from hardnet_match.matching import match
 from hardnet_match.store import FeatureReader, FeatureWriter, MatchReader, write_pairs
 
@@ -134,3 +136,34 @@ def test_an_image_without_features_is_a_pair_without_matches(tmp_path: Path) -> 
         writer.write("b.jpg", empty)
     assert match_features(tmp_path / "f.h5", tmp_path / "m.h5", quiet=True).matches == 0
     assert contents(tmp_path / "m.h5") == {("a.jpg", "b.jpg"): []}
+
+
+def test_as_many_threads_as_before_and_the_same_matches(features: Path, tmp_path: Path) -> None:
+    """Pairs are matched side by side; the file does not show it, and neither does torch afterwards."""
+    before, files = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            match_features(features, tmp_path / f"{threads}.h5", quiet=True)
+            assert torch.get_num_threads() == threads
+            files.append(contents(tmp_path / f"{threads}.h5"))
+    finally:
+        torch.set_num_threads(before)
+    assert files[0] == files[1]
+    assert len(files[0]) == 15
+
+
+def test_work_is_fetched_as_it_is_needed() -> None:
+    fetched: list[int] = []
+
+    def work() -> Iterator[tuple[int, int]]:
+        for number in range(100):
+            fetched.append(number)
+            yield number, number
+
+    ahead = []
+    for key, given, outcome in side_by_side(lambda value: value**2, work(), torch.device("cpu")):
+        assert (given, outcome.result()) == (key, key**2)
+        ahead.append(len(fetched) - key)
+    assert len(ahead) == 100
+    assert max(ahead) <= 2 * torch.get_num_threads() + 1
