@@ -407,12 +407,13 @@ class _Slow:
 def test_batches_are_ready_before_they_are_asked_for_but_not_all_of_them() -> None:
     slow = _Slow()
     ready = batches(slow, 8, 0, stop=50, ahead=3)
-    next(ready)
-    time.sleep(0.3)
-    assert slow.drawn == 4
-    started = time.perf_counter()
-    next(ready)
-    assert time.perf_counter() - started < 0.015
+    for taken in (1, 2):
+        next(ready)
+        until = time.monotonic() + 20
+        while slow.drawn < 3 + taken and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert slow.drawn == 3 + taken
     ready.close()
     time.sleep(0.1)
     settled = slow.drawn

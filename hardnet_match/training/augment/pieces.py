@@ -195,7 +195,7 @@ class Turn:
     rotation: float = 180.0
     smallest: float = 0.9
     largest: float = 1.2
-    shift: float = 1.0
+    shift: float = 2.0
     padding: ClassVar[str] = "border"
 
     def __post_init__(self) -> None:
