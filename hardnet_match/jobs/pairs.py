@@ -57,7 +57,9 @@ def choose_pairs(
             images have GPS.
     """
     if mode not in MODES:
-        raise OptionError(f"mode {mode!r} is unknown: choose one of {', '.join(MODES)}")
+        raise OptionError(
+            f"mode {mode!r} is unknown: choose one of {', '.join(MODES)}, or retrieval of a features file"
+        )
     found = list(names) if names is not None else list_images(folder)
     if mode == "exhaustive":
         return PairsSummary(mode, len(found), exhaustive_pairs(found))
