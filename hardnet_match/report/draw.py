@@ -97,7 +97,9 @@ def save_picture(path: str | Path, picture: NDArray[np.uint8]) -> None:
     path = Path(path)
     pixels = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     try:
-        done, data = cv2.imencode(path.suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        # OpenCV complains on stderr of a JPEG's option for another format.
+        options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
+        done, data = cv2.imencode(path.suffix, pixels, options)
         if not done:
             raise ImageError(f"{path}: OpenCV could not encode the picture")
         path.write_bytes(data.tobytes())

@@ -123,14 +123,13 @@ class Brown(Source):
 
     def _table(self, name: str) -> NDArray[np.int64]:
         """The rows of a text file of numbers, as whole numbers; empty lines are passed over."""
-        lines = self._files.read(name).splitlines()
-        try:
-            rows = np.loadtxt([line.decode("ascii") for line in lines if line.strip()], ndmin=2)
-        except (ValueError, UnicodeDecodeError) as error:
-            raise DataError(f"{self._files.path / name} is no table of numbers: {error}") from error
-        if not rows.size:
+        lines = [line for line in self._files.read(name).decode("ascii", "replace").splitlines() if line.strip()]
+        if not lines:
             raise DataError(f"{self._files.path / name} is empty")
-        return rows.astype(np.int64)
+        try:
+            return np.loadtxt(lines, ndmin=2).astype(np.int64)
+        except ValueError as error:
+            raise DataError(f"{self._files.path / name} is no table of numbers: {error}") from error
 
     def settings(self) -> dict[str, Any]:
         sizes = [self._files.size(name) for name in ("info.txt", self._bitmaps[0], self._bitmaps[-1])]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...detectors import DETECTORS
 from ...errors import DataError, OptionError, StoreError
 from ...frames import from_colmap
+from ...inference import run_tiled
 from ...orientation import Dominant
 from ...patches import extract_patches
 from ...pyramid import as_image, patch_pyramid
@@ -132,12 +133,22 @@ class DetectedFrames:
         return self.in_photo(grey_photo(self.photos / name))
 
     @torch.inference_mode()
-    def in_photo(self, pixels: NDArray[np.uint8], mask: NDArray[np.bool_] | None = None) -> Lafs:
-        """Frames of a photo (H, W) uint8, strongest first; none has its centre where the mask (H, W) is False."""
+    def in_photo(
+        self, pixels: NDArray[np.uint8], most: int | None = None, rng: np.random.Generator | None = None
+    ) -> Lafs:
+        """Frames of a photo.
+
+        Args:
+            pixels: (H, W) uint8.
+            most: so many of those found, drawn at random; all if None.
+            rng: of the draw.
+        """
         image = as_image(pixels)
-        lafs, _ = self._detect(image, None if mask is None else torch.from_numpy(mask), self.count)
+        lafs, _ = self._detect(image, None, self.count)
+        if most is not None and rng is not None:
+            lafs = lafs[torch.from_numpy(rng.permutation(len(lafs))[:most])]
         if len(lafs):
-            angle = self._orient(extract_patches(patch_pyramid(image), lafs))
+            angle = run_tiled(self._orient, extract_patches(patch_pyramid(image), lafs))
             cos, sin = torch.cos(angle), torch.sin(angle)
             turn = torch.stack([cos, sin, -sin, cos], dim=1).reshape(-1, 2, 2)
             lafs = torch.cat([lafs[:, :, :2] @ turn, lafs[:, :, 2:]], dim=2)

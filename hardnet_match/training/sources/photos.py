@@ -67,9 +67,12 @@ class Photos(Source):
     def read(self, key: str) -> Piece:
         index = self._names.index(key)
         photo = grey_photo(self.folder / key)
-        frames = self.frames
-        lafs = frames.in_photo(photo) if isinstance(frames, DetectedFrames) else frames.of(key)
-        lafs = lafs[np.random.default_rng([self.seed, index]).permutation(len(lafs))[: self.per_photo]]
+        rng = np.random.default_rng([self.seed, index])
+        if isinstance(self.frames, DetectedFrames):
+            lafs = self.frames.in_photo(photo, self.per_photo, rng)
+        else:
+            lafs = self.frames.of(key)
+            lafs = lafs[rng.permutation(len(lafs))[: self.per_photo]]
         patches = stored_patches(photo, lafs)
         rows = np.flatnonzero(contrasts(patches, self.margin) > self.contrast)
         position = np.full((len(rows), 3), FAR_APART * index, np.float32)
