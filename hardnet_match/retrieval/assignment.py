@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 PROBES = 16
 # Below so many words a product with all of them is as fast.
 FEW_WORDS = 1024
-ROWS_AT_ONCE = 1 << 15
+ROWS_AT_ONCE = 1 << 13
+ROWS_RANKED_AT_ONCE = 256
 # Similarities of one product, few enough to stay in the processor's cache.
 PRODUCT_AT_ONCE = 1 << 20
 COARSE_ITERATIONS = 10
-WORDS_A_CENTRE = 64
+WORDS_A_CENTRE = 128
 
 Floats = NDArray[np.float32]
 
@@ -113,24 +114,27 @@ class _Table:
         flat = cells.reshape(-1)
         order = np.argsort(flat.astype(np.uint16) if len(self.fill) < 1 << 16 else flat, kind="stable")
         ends = np.searchsorted(flat[order], np.arange(len(self.fill)), side="right").tolist()
+        looking = order // cells.shape[1]
         # One more than asked for of each cell: which of two equally near ones a product prefers depends on its shape.
-        keep = k + 1
-        value = np.full((len(flat), keep), -np.inf, dtype=np.float32)
-        place = np.full((len(flat), keep), -1, dtype=np.int64)
+        best = np.full((len(flat), k + 1), -np.inf, dtype=np.float32)
+        low = np.uint32((1 << int(self.fill.max()).bit_length()) - 1)
+        columns = np.arange(self.fill.max(), dtype=np.uint32)
         start = 0
         for words, end in zip(self.words, ends, strict=True):
-            step = max(PRODUCT_AT_ONCE // max(words.shape[1], 1), 1)
-            for low in range(start, end, step):
-                pairs = order[low : min(low + step, end)]
-                closeness = rows.take(pairs // cells.shape[1], axis=0) @ words
-                value[pairs, : words.shape[1]], place[pairs, : words.shape[1]] = _best(closeness, keep)
+            count = words.shape[1]
+            step = max(PRODUCT_AT_ONCE // max(count, 1), 1)
+            for first in range(start, end if count else start, step):
+                part = slice(first, min(first + step, end))
+                closeness = rows.take(looking[part], axis=0) @ words
+                best[order[part], :count] = _largest(closeness, min(k + 1, count), columns[:count], low)
             start = end
-        place[place >= 0] += np.repeat(self.starts[flat], keep).reshape(place.shape)[place >= 0]
-        value, place = value.reshape(len(rows), -1), place.reshape(len(rows), -1)
-        spare = min(k + 2, value.shape[1])
-        best = np.argpartition(value, value.shape[1] - spare, axis=1)[:, value.shape[1] - spare :]
-        found = np.take_along_axis(place, best, axis=1)
-        return np.where(found >= 0, self.order[found], -1)
+        place = (best.view(np.uint32) & low).astype(np.int64) + self.starts[flat][:, None]
+        place[np.isneginf(best)] = -1
+        best, place = best.reshape(len(rows), -1), place.reshape(len(rows), -1)
+        spare = min(k + 2, best.shape[1])
+        kept = np.argpartition(best, best.shape[1] - spare, axis=1)[:, best.shape[1] - spare :]
+        found = np.take_along_axis(place, kept, axis=1)
+        return np.where(found >= 0, self.order[found].astype(np.int64), -1)
 
     def _cells_around(self, rows: Floats, probes: int, k: int) -> NDArray[np.int64]:
         """(N, P) cells; P is raised until they hold k words whichever they are."""
@@ -139,45 +143,50 @@ class _Table:
         count = len(self.fill)
         if probes >= count:
             return np.tile(np.arange(count), (len(rows), 1))
-        return _largest(rows @ self.centres, probes)[1]
+        low = np.uint32((1 << count.bit_length()) - 1)
+        found = _largest(rows @ self.centres, probes, np.arange(count, dtype=np.uint32), low)
+        return (found.view(np.uint32) & low).astype(np.int64)
 
 
-def _best(closeness: Floats, keep: int) -> tuple[Floats, NDArray[np.int64]]:
-    """The largest values of each row, and their columns; `closeness` is spent."""
-    keep = min(keep, closeness.shape[1])
-    if keep > 2:
-        return _largest(closeness, keep)
-    value = np.empty((len(closeness), keep), dtype=np.float32)
-    column = np.empty((len(closeness), keep), dtype=np.int64)
-    each = np.arange(len(closeness))
-    for turn in range(keep):
-        best = closeness.argmax(axis=1)
-        value[:, turn], column[:, turn] = closeness[each, best], best
-        closeness[each, best] = -np.inf
-    return value, column
+def _largest(values: Floats, keep: int, columns: NDArray[np.uint32], low: np.uint32) -> Floats:
+    """The largest values of each row, (N, keep) in no order, their columns in place of their lowest bits.
 
+    So written, values are partitioned several times faster than indices are by their values. Values that differ by
+    less than those bits count as equal.
 
-def _largest(values: Floats, keep: int) -> tuple[Floats, NDArray[np.int64]]:
-    """The largest values of each row in no order, and their columns; `values` is spent.
-
-    The column's number takes the place of a value's lowest bits: partitioning values is several times faster than
-    partitioning their indices. Values that differ by less than that count as equal.
+    Args:
+        values: (N, C) float32; spent.
+        columns: 0 to C - 1.
+        low: mask of the lowest bits, of more bits than the largest column.
     """
-    count = values.shape[1]
-    mask = np.uint32((1 << (count - 1).bit_length()) - 1)
+    if keep == 2 < values.shape[1]:  # two passes for the maximum are faster still
+        best = np.empty((len(values), 2), dtype=np.float32)
+        rows = np.arange(len(values))
+        for turn in range(2):
+            column = values.argmax(axis=1)
+            best[:, turn] = values[rows, column]
+            bits = best.view(np.uint32)[:, turn]
+            bits &= ~low
+            bits |= column.astype(np.uint32)
+            values[rows, column] = -np.inf
+        return best
     bits = values.view(np.uint32)
-    np.bitwise_and(bits, ~mask, out=bits)
-    np.bitwise_or(bits, np.arange(count, dtype=np.uint32), out=bits)
-    values.partition(count - keep, axis=1)
-    best = values[:, count - keep :]
-    return best, (best.view(np.uint32) & mask).astype(np.int64)
+    bits &= ~low
+    bits |= columns
+    values.partition(values.shape[1] - keep, axis=1)
+    return values[:, values.shape[1] - keep :]
 
 
 def _ranked(
     descriptors: Floats, centroids: Floats, found: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.uint32], Floats]:
     """The k best of the candidates by their true distance; equal ones by number, wherever they were found."""
-    squared = np.square(descriptors[:, None] - centroids[found]).sum(axis=2)
+    squared = np.empty(found.shape, dtype=np.float32)
+    for start in range(0, len(found), ROWS_RANKED_AT_ONCE):
+        rows = slice(start, start + ROWS_RANKED_AT_ONCE)
+        away = centroids[found[rows]]
+        away -= descriptors[rows, None]
+        np.square(away, out=away).sum(axis=2, out=squared[rows])
     squared[found < 0] = np.inf
     first = np.lexsort((found, squared), axis=1)[:, :k]
     return np.take_along_axis(found, first, axis=1).astype(np.uint32), np.take_along_axis(squared, first, axis=1)

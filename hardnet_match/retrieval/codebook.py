@@ -127,11 +127,13 @@ class Codebook:
         return cls(centroids, about)
 
     def checked(self, descriptors: NDArray[Any]) -> NDArray[np.float32]:
-        """Descriptors as (N, D) float32.
+        """Descriptors as (N, D) float32; none at all may be of any dimension.
 
         Raises:
             DataError: they are of another dimension, or not finite.
         """
+        if descriptors.ndim == 2 and not len(descriptors):
+            return np.empty((0, self.dim), dtype=np.float32)
         if descriptors.ndim != 2 or descriptors.shape[1] != self.dim:
             raise DataError(
                 f"descriptors are {descriptors.shape}, the codebook's are of dimension {self.dim}: "

@@ -221,11 +221,10 @@ class Index:
         self._begin()
         if name in self:
             raise StoreError(f"{self.folder} has an image {name!r} already")
-        if features.descriptors.shape[1] != self.codebook.dim and len(features):
-            raise DataError(
-                f"{name}: descriptors of dimension {features.descriptors.shape[1]}, the codebook's are of "
-                f"dimension {self.codebook.dim}: use the features it was trained for"
-            )
+        try:
+            self.codebook.checked(features.descriptors)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
         self._buffer.add(name, features)
         if self._buffer.features >= FEATURES_AT_ONCE:
             self.flush()
