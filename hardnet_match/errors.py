@@ -37,3 +37,7 @@ class ReconstructionError(HardnetMatchError):
 
 class TrainingError(HardnetMatchError):
     """A training run cannot start, cannot go on, or is not the one its folder holds."""
+
+
+class ExportError(HardnetMatchError):
+    """A network cannot be exported, or the exported file does not compute what the network does."""

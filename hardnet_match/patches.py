@@ -1,4 +1,4 @@
-"""Frames to patches: the hot path between detection and every network."""
+"""Frames to patches: the hot path between detection and every network; and patches cut by others, made to fit it."""
 
 from __future__ import annotations
 
@@ -45,3 +45,22 @@ def extract_patches(pyramid: list[Tensor], lafs: Tensor, patch_size: int = 32) -
             sampled = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
             patches[rows] = sampled.reshape(len(rows), 1, patch_size, patch_size)
     return patches
+
+
+def fit_patches(stored: Tensor, size: int = 32) -> Tensor:
+    """Patches of any side as a network takes them: bilinear, as the originals' `cv2.resize` does it (no smoothing
+    first), but not rounded to whole grey levels.
+
+    Args:
+        stored: (N, w, w) uint8, or float in [0, 1].
+        size: the network's side.
+
+    Returns:
+        (N, 1, size, size) float32 in [0, 1].
+    """
+    pixels = stored[:, None].float()
+    if stored.dtype == torch.uint8:
+        pixels = pixels / 255
+    if stored.shape[-1] == size or not len(stored):
+        return pixels.new_empty((0, 1, size, size)) if not len(stored) else pixels
+    return F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)

@@ -52,7 +52,7 @@ class RootSIFT(PatchNetwork):
         lower = position.floor()
         upper_share = position - lower
         lower_bin = lower.long() % ANGLES
-        votes = patches.new_zeros((len(patches), ANGLES, self.patch_size, self.patch_size), dtype=torch.float32)
+        votes = patches.new_zeros((patches.shape[0], ANGLES, self.patch_size, self.patch_size), dtype=torch.float32)
         votes.scatter_add_(1, lower_bin[:, None], ((1 - upper_share) * magnitude)[:, None])
         votes.scatter_add_(1, ((lower_bin + 1) % ANGLES)[:, None], (upper_share * magnitude)[:, None])
         histogram = (self.cells @ votes @ self.cells.T).flatten(1)

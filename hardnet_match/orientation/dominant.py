@@ -45,7 +45,7 @@ class Dominant(PatchNetwork):
         lower = position.floor()
         share = position - lower
         lower_bin = lower.long() % BINS
-        histogram = magnitude.new_zeros(len(patches), BINS)
+        histogram = magnitude.new_zeros(patches.shape[0], BINS)
         histogram.scatter_add_(1, lower_bin, (1 - share) * magnitude)
         histogram.scatter_add_(1, (lower_bin + 1) % BINS, share * magnitude)
         smooth = sum(

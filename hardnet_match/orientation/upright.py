@@ -12,4 +12,4 @@ class Upright(PatchNetwork):
 
     def forward(self, patches: Tensor) -> Tensor:
         check_patches(patches, self.patch_size)
-        return patches.new_zeros(len(patches)).float()
+        return patches.new_zeros(patches.shape[0]).float()
