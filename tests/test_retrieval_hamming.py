@@ -127,14 +127,14 @@ class Plain:
                 if word in chosen:
                     pool.setdefault(int(word), []).append(signature)
         joined = []
-        for word in sorted(pool):
-            mean = np.mean(pool[word], axis=0)
+        for number in sorted(pool):
+            mean = np.mean(pool[number], axis=0)
             # Ties are the implementation's own coin; `test_majority` is about them.
             coin = unpack_signs(
                 majority(
-                    np.full(len(pool[word]), word, np.uint32),
-                    pack_signs(np.array(pool[word], np.int8)),
-                    np.ones(len(pool[word])),
+                    np.full(len(pool[number]), number, np.uint32),
+                    pack_signs(np.array(pool[number], np.int8)),
+                    np.ones(len(pool[number])),
                     self.embedding.bits,
                 )[1],
                 self.embedding.bits,
