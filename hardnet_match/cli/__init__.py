@@ -10,7 +10,24 @@ from typing import Annotated
 
 import typer
 
-from . import colmap, demo, evaluate, extract, index, inspect, match, pairs, patches, reconstruct, search, train, weights
+from . import (
+    colmap,
+    demo,
+    describe,
+    evaluate,
+    export,
+    extract,
+    index,
+    inspect,
+    match,
+    pairs,
+    patches,
+    pca,
+    reconstruct,
+    search,
+    train,
+    weights,
+)
 
 app = typer.Typer(
     name="hardnet-match",
@@ -39,6 +56,9 @@ VERBS = {
     search: "Which images of an index show what a photo shows.",
     evaluate: "Figures of the literature, measured.",
     train: "A recipe and patch sets to weights.",
+    pca: "Descriptor weights with fewer dimensions.",
+    export: "A network to ONNX, TorchScript or weights.",
+    describe: "Descriptors of patches cut already.",
     inspect: "What is in a features or a matches file.",
     weights: "Weights that are known by name.",
 }
