@@ -51,3 +51,11 @@ def test_detectors(sequence: Path) -> None:
     rows = {cells[1].strip(): cells for cells in (line.split("|") for line in table.splitlines()[2:])}
     assert {"COLMAP SIFT", "hessian", "dog"} <= rows.keys()
     assert float(rows["hessian"][5]) < 0.6  # median distance of corresponding keypoints, pixels
+
+
+def test_batches() -> None:
+    table = run("bench_batches.py", "--patches", "3000", "--batch", "32", "--repeats", "1")
+    shares = {cells[1].strip(): float(cells[3]) for cells in (line.split("|") for line in table.splitlines()[3:])}
+    assert shares["training step"] == 100
+    assert 0 < shares["draw labels and patches"] <= shares["draw and read"] * 1.5
+    assert 0 <= shares["waiting, drawn ahead"] < 100

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
+from torch.nn.functional import avg_pool2d, grid_sample
 
 from ..patchset import PATCH, STORED
 
 MARGIN = STORED / PATCH
+CPU_TILE = 64
+"""Patches at a time on a processor, so that what lies between the steps stays in its cache."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,29 @@ def crop(
     Returns:
         (N, 1, size, size) float32 in [0, 1]. Differentiable in `frames`.
     """
-    pixels = stored[:, None].float() / (255 if stored.dtype == torch.uint8 else 1)
     finer = max(round(stored.shape[-1] / (margin * size)), 1)
-    grid = affine_grid(frames / margin, [len(stored), 1, finer * size, finer * size], align_corners=False)
+    if stored.device.type != "cpu" or frames.requires_grad:
+        return _crop(stored, frames / margin, size, finer, padding)
+    out = torch.empty(len(stored), 1, size, size)
+    for start in range(0, len(stored), CPU_TILE):
+        part = slice(start, start + CPU_TILE)
+        out[part] = _crop(stored[part], frames[part] / margin, size, finer, padding)
+    return out
+
+
+def _crop(stored: Tensor, frames: Tensor, size: int, finer: int, padding: str) -> Tensor:
+    pixels = stored[:, None].float().div_(255) if stored.dtype == torch.uint8 else stored[:, None].float()
+    grid = sampling_grid(frames, finer * size)
     out = grid_sample(pixels, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     return avg_pool2d(out, finer) if finer > 1 else out
+
+
+def sampling_grid(frames: Tensor, size: int) -> Tensor:
+    """(N, size, size, 2) cell centres through frames (N, 2, 3): `affine_grid`, by one sum in place of a product."""
+    steps = (2 * torch.arange(size, device=frames.device, dtype=frames.dtype) + 1) / size - 1
+    across = steps[:, None] * frames[:, None, :, 0]
+    down = steps[:, None] * frames[:, None, :, 1] + frames[:, None, :, 2]
+    return across[:, None] + down[:, :, None]
 
 
 def flip_or_transpose(pairs: Tensor, generator: torch.Generator) -> Tensor:

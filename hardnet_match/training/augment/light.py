@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 
-from .frames import uniform
+from .frames import CPU_TILE, uniform
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,48 @@ def relight(patches: Tensor, light: Light, generator: torch.Generator, rows: Ten
         rows: (K,) bool with N true ones: the patches are these of K, and everything is drawn for all K. A part of a
             batch then looks as it does within the whole.
     """
-    count, _, side, _ = patches.shape
-    count = count if rows is None else len(rows)
-
-    def mine(values: Tensor) -> Tensor:
-        return values if rows is None else values[rows]
+    side = patches.shape[-1]
+    count = len(patches) if rows is None else len(rows)
 
     def draw(low: float, high: float) -> Tensor:
-        return mine(uniform(count, low, high, generator))[:, None, None, None]
+        return uniform(count, low, high, generator)
 
-    out = patches.clamp(1e-3, 1).pow(draw(-light.gamma, light.gamma).exp())
-    ramp = torch.linspace(-1, 1, side, device=patches.device)
-    out = out * (1 + draw(-1, 1) * light.shading * ramp + draw(-1, 1) * light.shading * ramp[:, None])
-    taps = out.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-    soft = conv2d(pad(out, (2, 2, 2, 2), mode="replicate"), torch.outer(taps, taps)[None, None])
-    # half of the patches stay as sharp as they are
-    share = (draw(-1, 1) * light.blur).clamp(min=0)
-    out = out + share * (soft - out)
-    amount = (draw(-1, 1) * light.noise).clamp(min=0) * out.std(dim=(1, 2, 3), keepdim=True)
+    values = [
+        draw(-light.gamma, light.gamma).exp(),
+        light.shading * draw(-1, 1),
+        light.shading * draw(-1, 1),
+        # half of the patches stay as sharp as they are
+        (draw(-1, 1) * light.blur).clamp(min=0),
+        (draw(-1, 1) * light.noise).clamp(min=0),
+    ]
     grain = torch.randn((count, 1, side, side), generator=generator, device=generator.device)
-    return out + amount * mine(grain)
+    if rows is not None:
+        values, grain = [value[rows] for value in values], grain[rows]
+    drawn = torch.stack(values)[..., None, None, None]
+    if patches.device.type != "cpu" or patches.requires_grad:
+        return _relit(patches, drawn, grain)
+    out = torch.empty_like(patches)
+    for start in range(0, len(patches), CPU_TILE):
+        part = slice(start, start + CPU_TILE)
+        out[part] = _relit(patches[part], drawn[:, part], grain[part])
+    return out
+
+
+def _relit(patches: Tensor, drawn: Tensor, grain: Tensor) -> Tensor:
+    gamma, across, down, blur, noise = drawn
+    ramp = torch.linspace(-1, 1, patches.shape[-1], device=patches.device)
+    out = patches.clamp(1e-3, 1).pow(gamma)
+    out = out * (1 + across * ramp + down * ramp[:, None])
+    out = out + blur * (_softened(out) - out)
+    lit: Tensor = out + noise * out.std(dim=(1, 2, 3), keepdim=True) * grain
+    return lit
+
+
+def _softened(patches: Tensor) -> Tensor:
+    """The 5-tap binomial blur along both axes, the border repeated."""
+    out = pad(patches, (2, 2, 2, 2), mode="replicate")
+    for axis in (-1, -2):
+        for _ in range(4):  # two neighbours' mean, four times, is the binomial of five
+            cells = out.shape[axis] - 1
+            out = (out.narrow(axis, 0, cells) + out.narrow(axis, 1, cells)) / 2
+    return out
