@@ -56,8 +56,7 @@ class ASMK(Method):
         keys = keys[order]
         words = batch.words[order]
         residual = batch.descriptors[order] - self.codebook.centroids[words]
-        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
-        summed = np.add.reduceat(residual, starts, axis=0) if len(starts) else residual
+        starts, summed = sum_groups(keys, residual)
         return Postings(words[starts], batch.images[order][starts], self._packed(summed))
 
     def represent(self, query: Query) -> Postings:
@@ -66,9 +65,10 @@ class ASMK(Method):
         rows = np.repeat(np.arange(len(query)), query.words.shape[1])
         order = np.argsort(words, kind="stable")
         words, rows = words[order], rows[order]
-        residual = (query.descriptors[rows] - self.codebook.centroids[words]) * query.weights[rows, None]
-        starts = np.flatnonzero(np.concatenate([[True], words[1:] != words[:-1]])[: len(words)])
-        summed = np.add.reduceat(residual, starts, axis=0) if len(starts) else residual
+        residual = query.descriptors[rows] - self.codebook.centroids[words]
+        if (query.weights != 1).any():
+            residual *= query.weights[rows, None]
+        starts, summed = sum_groups(words, residual)
         return Postings(words[starts], np.zeros(len(starts), dtype=np.int64), self._packed(summed))
 
     def _idf(self, view: View) -> NDArray[np.float64]:
@@ -104,3 +104,14 @@ class ASMK(Method):
             scores += np.bincount(run.images, gain * idf[run.rows], view.n_images)
         norms = view.norms * np.sqrt(idf.sum())
         return np.asarray(np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0))
+
+
+def sum_groups(keys: NDArray[Any], rows: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Where each run of equal keys starts, and the sum of its rows, added up one after the other."""
+    fresh = np.ones(len(keys), dtype=bool)
+    np.not_equal(keys[1:], keys[:-1], out=fresh[1:])
+    starts = np.flatnonzero(fresh)
+    sums = rows[starts]
+    # Most words have one feature: only the others are worth adding.
+    np.add.at(sums, np.cumsum(fresh)[~fresh] - 1, rows[~fresh])
+    return starts, sums

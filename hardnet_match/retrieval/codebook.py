@@ -43,16 +43,25 @@ class Codebook:
             `sample` (descriptors trained on), `iterations`, `kmeans`, `error` (mean squared
             distance of the sample to its words).
         cells: the coarse cells for fast assignment; made when first needed if None.
+        probes: cells a descriptor looks into; stored with it. None looks into all: exact, and ten times slower.
 
     Raises:
         DataError: the centroids are not (K, D) finite numbers.
+        OptionError: `probes` is not positive.
     """
 
     def __init__(
-        self, centroids: NDArray[Any], about: Mapping[str, Any] | None = None, cells: Cells | None = None
+        self,
+        centroids: NDArray[Any],
+        about: Mapping[str, Any] | None = None,
+        cells: Cells | None = None,
+        probes: int | None = PROBES,
     ) -> None:
-        if centroids.ndim != 2 or not centroids.size:
-            raise DataError(f"centroids must be (words, dimensions), got {centroids.shape}")
+        if centroids.ndim != 2 or not centroids.size or not np.isfinite(centroids).all():
+            raise DataError(f"centroids must be (words, dimensions) and finite, got {centroids.shape}")
+        if probes is not None and probes < 1:
+            raise OptionError(f"probes must be at least 1, got {probes}")
+        self.probes = probes
         self.centroids: NDArray[np.float32] = np.ascontiguousarray(centroids, dtype=np.float32)
         self.about: dict[str, Any] = dict(about or {})
         self._cells = cells
@@ -163,7 +172,7 @@ class Codebook:
         if not 1 <= k <= len(self):
             raise OptionError(f"a descriptor can go to 1..{len(self)} words of this codebook, not {k}")
         cells = self.cells
-        probes = len(cells.centres) if exact else PROBES
+        probes = len(cells.centres) if exact or self.probes is None else self.probes
         return cells.nearest(self.checked(descriptors), self.centroids, k, probes=probes)
 
     def assign(self, descriptors: NDArray[Any], k: int = 1, *, exact: bool = False) -> NDArray[np.uint32]:
@@ -198,6 +207,7 @@ class Codebook:
             "words": len(self),
             "dim": self.dim,
             "hash": self.hash,
+            "probes": self.probes,
             "files": sizes,
             "about": self.about,
         }
@@ -226,7 +236,7 @@ class Codebook:
         for name, size in sizes.items():
             checked_size(place / name, size)
         arrays = {name: map_array(place / f"{name}.npy") for name in Cells.NAMES}
-        found = cls(map_array(place / "centroids.npy"), record["about"], Cells(**arrays))
+        found = cls(map_array(place / "centroids.npy"), record["about"], Cells(**arrays), record["probes"])
         if found.centroids.shape != (record["words"], record["dim"]):
             raise StoreError(f"{place / 'centroids.npy'}: {found.centroids.shape}, not as {path} says")
         found.__dict__["hash"] = record["hash"]

@@ -1,8 +1,13 @@
-"""Arrays and small texts on disk such that a killed process leaves whole files or none that count."""
+"""Arrays and small texts on disk such that a killed process leaves whole files or none that count.
+
+Single arrays are .npy files. What belongs together goes into one file, array behind array, because making files
+lasting is what a small commit waits for; where each array starts is told by whoever keeps the file's description.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StoreError
+
+ALIGNMENT = 64
 
 
 def sync_folder(folder: Path) -> None:
@@ -86,3 +93,48 @@ def map_array(path: Path) -> NDArray[Any]:
     except (OSError, ValueError, EOFError) as error:
         raise StoreError(f"{path}: not a readable array: {error}") from error
     return np.asarray(array)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Write arrays one behind the other into a file, through to the disk.
+
+    Returns:
+        its description, plain JSON: `bytes`, and `arrays` with the dtype, shape and first byte of each.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    told: dict[str, Any] = {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            for name, array in sorted(arrays.items()):
+                file.write(bytes(-file.tell() % ALIGNMENT))
+                told[name] = [array.dtype.newbyteorder("<").str, list(array.shape), file.tell()]
+                file.write(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8))
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
+    sync_folder(path.parent)
+    return {"bytes": size, "arrays": told}
+
+
+def map_arrays(path: Path, described: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """The arrays of a file, read-only and memory-mapped.
+
+    Raises:
+        StoreError: it is missing, not of the size it was written with, or not as described.
+    """
+    size = int(described["bytes"])
+    checked_size(path, size)
+    try:
+        content = np.asarray(np.memmap(path, np.uint8, mode="r")) if size else np.empty(0, np.uint8)
+        arrays = {}
+        for name, (dtype, shape, start) in described["arrays"].items():
+            count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            arrays[name] = content[start : start + count].view(dtype).reshape(shape)
+        return arrays
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{path}: not as the manifest describes it: {error}") from error

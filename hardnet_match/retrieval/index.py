@@ -16,7 +16,7 @@ from ..errors import DataError, OptionError, StoreError
 from ..features import Features
 from .codebook import Codebook, differing
 from .files import checked_size, map_array, write_array
-from .manifest import NAME, Manifest, segment_folder, sweep
+from .manifest import NAME, Manifest, segment_path, sweep
 from .method import Method, Postings, complete, method_class
 from .query import Query
 from .segment import arrays_of, write_segment
@@ -246,7 +246,7 @@ class Index:
         if not self._buffer.names:
             return
         arrays = arrays_of(*self._buffer.taken(), len(self.codebook))
-        entry = write_segment(segment_folder(self.folder, self._manifest), arrays)
+        entry = write_segment(segment_path(self.folder, self._manifest), arrays)
         self._commit([*self._manifest.segments, entry])
         self._buffer.clear()
         while (span := to_merge([entry["postings"] for entry in self._manifest.segments])) is not None:
@@ -261,7 +261,7 @@ class Index:
 
     def _merge(self, start: int, stop: int) -> None:
         arrays = merged(self._committed.segments[start:stop])
-        entry = write_segment(segment_folder(self.folder, self._manifest), arrays)
+        entry = write_segment(segment_path(self.folder, self._manifest), arrays)
         segments = self._manifest.segments
         self._commit([*segments[:start], entry, *segments[stop:]])
         sweep(self.folder, self._manifest)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ class Manifest:
                 raise StoreError(f"{path}: index version {version}, this package reads {VERSION}")
             found = cls(**stored)
             for entry in found.segments:
-                if not {"name", "images", "features", "postings", "files"} <= entry.keys():
+                if not {"file", "images", "features", "postings", "bytes", "arrays"} <= entry.keys():
                     raise ValueError("a segment's entry lacks something")
             return found
         except (FileNotFoundError, NotADirectoryError):
@@ -81,26 +80,14 @@ def sweep(folder: Path, manifest: Manifest) -> None:
     Only the writer that holds the lock may do so. What cannot be removed (a reader has it open on Windows) stays for
     the next time.
     """
-    kept = {entry["name"] for entry in manifest.segments}
-    for place in (folder / "segments").glob("s*"):
-        if place.name not in kept:
-            shutil.rmtree(place, ignore_errors=True)
-    norms = manifest.norms["file"] if manifest.norms else None
-    for path in folder.glob("norms-*.npy"):
-        if path.name != norms:
-            try:
+    kept = {entry["file"] for entry in manifest.segments} | ({manifest.norms["file"]} if manifest.norms else set())
+    for path in [*(folder / "segments").glob("*.seg"), *folder.glob("norms-*.npy")]:
+        if path.name not in kept:
+            with suppress(OSError):
                 path.unlink()
-            except OSError:
-                continue
 
 
-def segment_folder(folder: Path, manifest: Manifest) -> Path:
+def segment_path(folder: Path, manifest: Manifest) -> Path:
     """Where the next segment goes."""
     number, manifest.next = manifest.next, manifest.next + 1
-    return folder / "segments" / f"s{number:08d}"
-
-
-def described(manifest: Mapping[str, Any] | Manifest) -> str:
-    """One line for messages."""
-    entry = asdict(manifest) if isinstance(manifest, Manifest) else manifest
-    return f"{entry['method']}, {sum(part['images'] for part in entry['segments'])} images"
+    return folder / "segments" / f"{number:08d}.seg"

@@ -1,6 +1,6 @@
 """Segments: what an index holds of some images, written once and never changed, memory-mapped to read.
 
-A segment is a folder of .npy files. By image: `names` (UTF-8 bytes, one after the other) with `name_ends`,
+A segment is one file of arrays. By image: `names` (UTF-8 bytes, one after the other) with `name_ends`,
 `image_sizes` (I, 2), `offsets` (I + 1,). By feature, image after image: `words` (F,) uint32, `lafs` (F, 2, 3) float32.
 By posting, word after word and image after image within a word: `images` (P,) uint32, counted from the segment's
 first image, and the method's payload; `posting_words` (U,) uint32 are the words that occur, `posting_starts` (U + 1,)
@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import StoreError
-from .files import checked_size, map_array, write_array
+from .files import map_arrays, write_arrays
 from .method import Postings, Run
 
 POSTINGS_AT_ONCE = 1 << 17
@@ -72,19 +71,18 @@ def arrays_of(images: Images, postings: Postings, words: int) -> dict[str, NDArr
     }
 
 
-def write_segment(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+def write_segment(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Write a segment; its entry in the manifest.
 
     Raises:
         StoreError: it cannot be written.
     """
-    files = {f"{name}.npy": write_array(folder / f"{name}.npy", array) for name, array in arrays.items()}
     return {
-        "name": folder.name,
+        "file": path.name,
         "images": len(arrays["name_ends"]),
         "features": len(arrays["words"]),
         "postings": len(arrays["images"]),
-        "files": files,
+        **write_arrays(path, arrays),
     }
 
 
@@ -92,45 +90,21 @@ class Segment:
     """An open segment.
 
     Args:
-        folder: where its files are.
+        path: its file.
         entry: what the manifest says of it.
         base: number in the index of its first image.
 
     Raises:
-        StoreError: a file is missing, or of another size than when it was written.
+        StoreError: the file is missing, or of another size than when it was written.
     """
 
-    def __init__(self, folder: Path, entry: Mapping[str, Any], base: int) -> None:
-        self.folder, self.entry, self.base = folder, entry, base
-        for name, size in entry["files"].items():
-            checked_size(folder / name, size)
-        self._arrays: dict[str, NDArray[Any]] = {}
+    def __init__(self, path: Path, entry: Mapping[str, Any], base: int) -> None:
+        self.path, self.entry, self.base = path, entry, base
+        self._arrays = map_arrays(path, entry)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """One of its arrays, mapped when first asked for."""
-        if name not in self._arrays:
-            path = self.folder / f"{name}.npy"
-            array = map_array(path)
-            expected = self._length(name)
-            if len(array) != expected:
-                raise StoreError(f"{path}: {len(array)} rows instead of {expected}, the file is damaged")
-            self._arrays[name] = array
+        """One of its arrays, memory-mapped."""
         return self._arrays[name]
-
-    def _length(self, name: str) -> int:
-        images, features, postings = (int(self.entry[key]) for key in ("images", "features", "postings"))
-        if name in ("name_ends", "image_sizes"):
-            return images
-        if name == "offsets":
-            return images + 1
-        if name in ("words", "lafs"):
-            return features
-        if name == "images" or name.startswith(PAYLOAD):
-            return postings
-        if name == "names":
-            return int(self["name_ends"][-1]) if images else 0
-        distinct = len(map_array(self.folder / "posting_words.npy"))
-        return distinct + 1 if name == "posting_starts" else distinct
 
     @property
     def n_images(self) -> int:
@@ -146,8 +120,7 @@ class Segment:
     @property
     def payload_keys(self) -> list[str]:
         """Names of the method's arrays."""
-        suffix = ".npy"
-        return sorted(name[len(PAYLOAD) : -len(suffix)] for name in self.entry["files"] if name.startswith(PAYLOAD))
+        return [name.removeprefix(PAYLOAD) for name in self._arrays if name.startswith(PAYLOAD)]
 
     def gather(self, words: NDArray[np.uint32], keys: Sequence[str] = ()) -> Iterator[Run]:
         """The segment's postings of the words, see `View.gather`."""

@@ -44,13 +44,13 @@ class Snapshot:
 
     def __init__(self, folder: Path, manifest: Manifest, method: Method, earlier: Snapshot | None = None) -> None:
         self.folder, self.method = folder, method
-        known = {segment.folder.name: segment for segment in earlier.segments} if earlier else {}
+        known = {segment.path.name: segment for segment in earlier.segments} if earlier else {}
         self.segments: list[Segment] = []
         base = 0
         for entry in manifest.segments:
-            segment = known.get(entry["name"])
+            segment = known.get(entry["file"])
             if segment is None or segment.base != base:
-                segment = Segment(folder / "segments" / entry["name"], entry, base)
+                segment = Segment(folder / "segments" / entry["file"], entry, base)
             self.segments.append(segment)
             base += segment.n_images
         self._n_images = base
