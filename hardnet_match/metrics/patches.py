@@ -40,8 +40,7 @@ def fpr95(positive: Tensor, negative: Tensor, recall: float = 0.95) -> float:
     Raises:
         DataError: no positive or no negative distance, or one is NaN.
     """
-    _check_distances(positive, "positive")
-    _check_distances(negative, "negative")
+    positive, negative = _distances(positive, "positive"), _distances(negative, "negative")
     if not 0 < recall <= 1:
         raise DataError(f"recall must lie in (0, 1], got {recall}")
     # in whole numbers, so that 95 % of 20 is 19 and not 19.000000000000004
@@ -60,9 +59,9 @@ def pair_figures(anchors: Tensor, positives: Tensor, ignore: Tensor | None = Non
     Returns:
         `fpr95` and `rank1`, both in [0, 1].
     """
-    distances = torch.cdist(anchors.double(), positives.double())
-    own = torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
-    skip = own if ignore is None else own | ignore
+    distances = torch.cdist(_double(anchors), _double(positives))
+    own = torch.eye(len(anchors), dtype=torch.bool, device=distances.device)
+    skip = own if ignore is None else own | ignore.to(distances.device)
     others = distances.masked_fill(skip, float("inf"))
     first = (distances.diagonal() < others.min(dim=1).values).double().mean()
     return {"fpr95": fpr95(distances.diagonal(), distances[~skip]), "rank1": float(first)}
@@ -88,7 +87,7 @@ def average_precision(scores: Tensor, labels: Tensor, positives: int | None = No
         raise DataError(f"scores and labels are (N,) both, got {tuple(scores.shape)} and {tuple(labels.shape)}")
     if scores.isnan().any():
         raise DataError("a score is NaN")
-    labels = labels.bool()
+    scores, labels = _double(scores), _double(labels).bool()
     total = int(labels.sum()) if positives is None else positives
     if total < int(labels.sum()):
         raise DataError(f"{int(labels.sum())} positives are labelled, more than the {total} said to be there")
@@ -110,8 +109,7 @@ def roc_area(positive: Tensor, negative: Tensor) -> float:
         positive, negative: (N,) and (M,) distances. The negative one of two equal ones counts as nearer, as in the
             hpatches-benchmark.
     """
-    _check_distances(positive, "positive")
-    _check_distances(negative, "negative")
+    positive, negative = _distances(positive, "positive"), _distances(negative, "negative")
     nearer = torch.searchsorted(negative.sort().values, positive, right=True)
     return 1 - float(nearer.double().mean()) / len(negative)
 
@@ -177,10 +175,11 @@ def matching_ap(reference: Tensor, other: Tensor, ignore: Tensor | None = None) 
             f"the matching task needs as many patches in both images, and one at least; got {len(reference)} and "
             f"{len(other)}"
         )
-    distances = torch.cdist(reference.double(), other.double())
-    own = torch.arange(len(reference), device=reference.device)
+    distances = torch.cdist(_double(reference), _double(other))
+    own = torch.arange(len(reference), device=distances.device)
     if ignore is not None:
-        distances = distances.masked_fill(ignore & (own[:, None] != own[None]), float("inf"))
+        ignore = ignore.to(distances.device) & (own[:, None] != own[None])
+        distances = distances.masked_fill(ignore, float("inf"))
     nearest, row = distances.min(dim=1)
     return average_precision(-nearest, row == own, len(reference))
 
@@ -225,18 +224,20 @@ def retrieval_map(
         )
     if min(pools) <= views:
         raise DataError(f"a pool must be larger than the {views} positives of a query, got {min(pools)}")
+    far = _double(distractors)
     total = dict.fromkeys(pools, 0.0)
     step = max(_AT_ONCE // (len(distractors) * views), 1)
     for start in range(0, count, step):
         part = slice(start, start + step)
-        query = queries[part].double()
-        own = torch.cdist(query[:, None], positives[part].double())[:, 0].sort(dim=1).values
-        distances = torch.cdist(query, distractors.double())
+        query = _double(queries[part])
+        own = torch.cdist(query[:, None], _double(positives[part]))[:, 0].sort(dim=1).values
+        distances = torch.cdist(query, far)
         if allowed is None:
             place = torch.arange(1, len(distractors) + 1, device=query.device).expand_as(distances)
         else:
-            distances = distances.masked_fill(~allowed[part], float("inf"))
-            place = allowed[part].cumsum(1)
+            mine = allowed[part].to(query.device)
+            distances = distances.masked_fill(~mine, float("inf"))
+            place = mine.cumsum(1)
         # Of two equal distances the positive one comes first, as the benchmark's stable sort has it.
         nearer = distances[:, None] < own[:, :, None]
         for pool in pools:
@@ -253,8 +254,14 @@ def _area(false: Tensor) -> Tensor:
     return (before + after).mean(dim=1) / 2
 
 
-def _check_distances(distances: Tensor, kind: str) -> None:
+def _distances(distances: Tensor, kind: str) -> Tensor:
     if distances.ndim != 1 or not len(distances):
         raise DataError(f"{kind} distances must be (N,) with N of one or more, got {tuple(distances.shape)}")
     if distances.isnan().any():
         raise DataError(f"a {kind} distance is NaN")
+    return _double(distances)
+
+
+def _double(values: Tensor) -> Tensor:
+    """In double precision, where the device has it; else on the processor."""
+    return values.cpu().double() if values.device.type == "mps" else values.double()

@@ -18,7 +18,7 @@ class DynamicSoftMargin(nn.Module):
         momentum: share of the newest batch.
 
     Attributes:
-        histogram: (bins,) float64, sums to one; all zeros before the first batch.
+        histogram: (bins,) float32, sums to one; all zeros before the first batch.
     """
 
     histogram: Tensor
@@ -26,14 +26,14 @@ class DynamicSoftMargin(nn.Module):
     def __init__(self, bins: int = 512, momentum: float = 0.01) -> None:
         super().__init__()
         self.momentum = momentum
-        self.register_buffer("histogram", torch.zeros(bins, dtype=torch.float64))
+        self.register_buffer("histogram", torch.zeros(bins))
 
     def forward(self, positive: Tensor, negative: Tensor) -> Tensor:
         """Loss of (N,) positive and (N,) negative distances; updates the histogram when in training mode."""
         difference = positive - negative
         with torch.no_grad():
             bins = len(self.histogram)
-            place = ((difference.double().clamp(-2, 2) + 2) / 4 * (bins - 1)).clamp(max=bins - 1)
+            place = (difference.to(self.histogram.dtype).clamp(-2, 2) + 2) / 4 * (bins - 1)
             low = place.floor().long()
             if self.training:
                 share = place - low

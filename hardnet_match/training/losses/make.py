@@ -89,7 +89,7 @@ class Loss(nn.Module):
 
     @property
     def views(self) -> int | None:
-        """How many rows a batch must have; any number of two or more when None."""
+        """How many rows a batch has; any number of two or more when None. GOR may have a third row besides."""
         if self.options.name == "triplet_margin++":
             return None
         return 3 if self.options.mining == "random_global" else 2
@@ -104,8 +104,8 @@ class Loss(nn.Module):
         """The loss, a number.
 
         Args:
-            descriptors: (V, B, D), of unit length; V is 2, or 3 with random negatives in the third row, or any number
-                for tripletMargin++.
+            descriptors: (V, B, D), of unit length; V is 2, or 3 with patches of other labels in the third row (for
+                `random_global` and GOR), or any number for tripletMargin++.
             label: (V, B) integers.
             same: (B, B) bool, pairs (i, j) that are no negatives although their labels differ; or None.
             generator: of the `random` mining; torch's own when None.
@@ -133,7 +133,7 @@ class Loss(nn.Module):
             loss = self._mined(descriptors, excluded, generator)
         if options.gor:
             # without a third row, the next pair's positive is the stranger
-            strangers = descriptors[2] if self.views == 3 else positives.roll(1, 0)
+            strangers = descriptors[2] if self._has_strangers(descriptors) else positives.roll(1, 0)
             loss = loss + options.gor * global_orthogonal(anchors, strangers)
         if options.correlation:
             loss = loss + options.correlation * correlation_penalty(anchors)
@@ -142,6 +142,9 @@ class Loss(nn.Module):
                 anchors, positives, options.neighbours, excluded=excluded | excluded.T
             )
         return loss
+
+    def _has_strangers(self, descriptors: Tensor) -> bool:
+        return self.views is not None and len(descriptors) == 3
 
     def _mined(self, descriptors: Tensor, excluded: Tensor, generator: torch.Generator | None) -> Tensor:
         options = self.options
@@ -171,7 +174,9 @@ class Loss(nn.Module):
         return compare(options.name, positive, negative, options.margin).mean()
 
     def _check(self, descriptors: Tensor, label: Tensor, same: Tensor | None) -> None:
-        if descriptors.ndim != 3 or descriptors.shape[:2] != label.shape or len(descriptors) < (self.views or 2):
+        rows = len(descriptors)
+        fits = rows == self.views or (rows == 3 and self.options.gor > 0) if self.views else rows >= 2
+        if descriptors.ndim != 3 or descriptors.shape[:2] != label.shape or not fits:
             raise DataError(
                 f"the loss {self.options.name} with mining {self.options.mining} takes descriptors "
                 f"({self.views or 'V'}, B, D) and labels ({self.views or 'V'}, B); "
