@@ -87,6 +87,13 @@ def test_sets_are_joined_and_looked_at(tmp_path: Path) -> None:
     look = patches(tmp_path / "both.h5", "--sheet", tmp_path / "sheet.jpg", "--json")
     assert look.exit_code == 0, look.output
     assert json.loads(look.stdout)["tracks"] == 30
+    assert not json.loads(look.stdout)["reused"]
+    inside = CliRunner().invoke(app, ["inspect", str(tmp_path / "both.h5"), "--json"])
+    assert inside.exit_code == 0, inside.output
+    told = json.loads(inside.stdout)
+    assert (told["kind"], told["total"], told["settings"]["margin"]) == ("patches", len(one) + len(other), 2.0)
+    assert [item["tracks"] for item in told["items"]] == [10, 10, 5, 5]
+    assert "scene 3: 5 (5 tracks in 5 images)" in CliRunner().invoke(app, ["inspect", str(tmp_path / "both.h5")]).stdout
     assert cv2.imread(str(tmp_path / "sheet.jpg")) is not None
 
 

@@ -1,4 +1,4 @@
-"""`hardnet-match inspect`: what is in a features or a matches file."""
+"""`hardnet-match inspect`: what is in a features file, a matches file or a patch set."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ SHOWN = 10
 
 @verb
 def run(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Features or matches file (.h5).", dir_okay=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Features file, matches file or patch set (.h5).", dir_okay=False)
+    ],
     everything: Annotated[bool, typer.Option("--all", help=f"All of it, not the first {SHOWN} only.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
-    """Say what a features or a matches file holds: images or pairs, counts, and the settings that made it."""
+    """Say what a features file, a matches file or a patch set holds: counts, and the settings that made it."""
     common.set_logging(quiet)
     from ..jobs.inspect import inspect_file
 

@@ -1,4 +1,4 @@
-"""What is in a features or a matches file."""
+"""What is in a features file, a matches file or a patch set."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from ..errors import StoreError
 from ..store import FeatureReader, MatchReader
+from ..training import patchfile
+from ..training.patchset import PatchSet
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """Contents of one file: `kind` is `features` or `matches`; `items` has a name and a count each."""
+    """Contents of one file: `kind` is `features`, `matches` or `patches`; `items` has a name and a count each."""
 
     file: str
     kind: str
@@ -27,25 +30,28 @@ class FileReport:
 
 
 def inspect_file(path: str | Path) -> FileReport:
-    """Look into a features or a matches file, of this package or of hloc.
+    """Look into a features or a matches file, of this package or of hloc, or a patch set.
 
     Raises:
-        StoreError: it is missing, damaged, or neither of the two.
+        StoreError: it is missing, damaged, or none of the three.
+        DataError: it is a damaged patch set.
     """
     kind = _kind(path)
     if kind is None:
-        raise StoreError(f"{path}: neither features nor matches are in it")
-    return _features(path) if kind == "features" else _matches(path)
+        raise StoreError(f"{path}: neither features nor matches nor patches are in it")
+    return {"features": _features, "matches": _matches, "patches": _patches}[kind](path)
 
 
 def _kind(path: str | Path) -> str | None:
-    """`features` or `matches`: what the file says of itself, else (another program's) what lies in it."""
+    """`features`, `matches` or `patches`: what the file says of itself, else (another program's) what lies in it."""
     with FeatureReader(path):  # finishes what a killed writer left, and says so plainly if this is no HDF5
         pass
     with h5py.File(path, "r") as h5:
         own = str(h5.attrs.get("format", "")).removeprefix("hardnet-match ")
-        if own in ("features", "matches"):
+        if own in ("features", "matches", "patches"):
             return own
+        if "patches" in h5 and "track" in h5:  # from before sets said what they are
+            return "patches"
         waiting: list[Any] = [h5]
         while waiting:
             group = waiting.pop()
@@ -80,3 +86,17 @@ def _matches(path: str | Path) -> FileReport:
         settings = reader.settings
     total = sum(item["count"] for item in items)
     return FileReport(str(path), "matches", "pairs", "matches", total, "", settings, items)
+
+
+def _patches(path: str | Path) -> FileReport:
+    found = PatchSet.load(Path(path))
+    items: list[dict[str, Any]] = []
+    for scene in np.unique(found.scene).tolist():
+        rows = found.scene == scene
+        tracks, images = (len(np.unique(column[rows])) for column in (found.track, found.image))
+        note = f" ({tracks} tracks in {images} images)"
+        items.append(
+            {"name": f"scene {scene}", "count": int(rows.sum()), "tracks": tracks, "images": images, "note": note}
+        )
+    stored = {"side": found.side, "margin": found.margin, **patchfile.settings_of(Path(path))}
+    return FileReport(str(path), "patches", "scenes", "patches", len(found), "", stored, items)

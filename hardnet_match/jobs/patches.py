@@ -97,7 +97,7 @@ def make_patches(
     output = None if output is None else Path(output)
     if all(str(source).lower().endswith((".h5", ".hdf5")) for source in listed):
         kind = "set"
-        found, reused = _sets([Path(source) for source in listed], output, overwrite, options), output is None
+        found, reused = _sets([Path(source) for source in listed], output, overwrite, options), False
         skipped: dict[str, str] = {}
     elif len(listed) != 1:
         raise OptionError("only patch sets (.h5) are joined; make one of each source first")

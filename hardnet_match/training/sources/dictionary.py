@@ -8,6 +8,7 @@ but the first optional; a tuple (patches, labels, matches). Tensors or numpy arr
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,12 @@ def read_safely(path: Path) -> Any:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        zipped = path.open("rb").read(4) == b"PK\x03\x04"
+        with path.open("rb") as file:
+            zipped = file.read(4) == b"PK\x03\x04"
         try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that other protocols of pickle are read too
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
         except pickle.UnpicklingError as error:
             if "weights_only" not in str(error) and "Unsupported" not in str(error):
                 raise
@@ -90,6 +94,7 @@ class Dictionary(Source):
         self._matches: NDArray[np.int64] | None = None
         self._collisions: NDArray[np.int64] | None = None
         self._columns: dict[str, NDArray[Any]]
+        self._rows_used: NDArray[np.intp] | None = None
         amos = "patch_sets" in content
         if amos:
             self._read_sets(content)
@@ -137,9 +142,7 @@ class Dictionary(Source):
             mask = _array(content["patches_mask"], "patches_mask", self.path)
             if mask.shape != (count, views):
                 raise DataError(f"{self.path}: patches_mask is {mask.shape}, not {(count, views)}")
-            keep = np.flatnonzero(mask.reshape(-1))
-            self._patches = self._patches[keep]
-            self._columns = {key: values[keep] for key, values in self._columns.items()}
+            self._rows_used = np.flatnonzero(mask.reshape(-1))
 
     def _colliding(self, lists: Any, count: int) -> NDArray[np.int64] | None:
         """A list, for each set, of the sets that overlap it; as pairs."""
@@ -178,11 +181,13 @@ class Dictionary(Source):
         return {"kind": self.kind, "file": self.path.name, "bytes": size, "margin": self.margin}
 
     def pieces(self) -> list[str]:
-        return [f"rows {start}" for start in range(0, len(self._patches), AT_ONCE)]
+        count = len(self._patches) if self._rows_used is None else len(self._rows_used)
+        return [f"rows {start}" for start in range(0, count, AT_ONCE)]
 
     def read(self, key: str) -> Piece:
         start = int(key.split()[1])
-        rows = slice(start, start + AT_ONCE)
+        part = slice(start, start + AT_ONCE)
+        rows = part if self._rows_used is None else self._rows_used[part]
         columns = {name: values[rows] for name, values in self._columns.items()}
         return Piece(np.asarray(self._patches[rows]), columns, self._collisions if start == 0 else None)
 

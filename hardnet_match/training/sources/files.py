@@ -30,8 +30,8 @@ class Files:
         if not path.is_file():
             raise DataError(f"{path}: no such folder or zip")
         try:
-            with zipfile.ZipFile(path) as archive:
-                members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+            self._archive = zipfile.ZipFile(path)  # open as long as this object: its list is long to read
+            members = {info.filename: info for info in self._archive.infolist() if not info.is_dir()}
         except (zipfile.BadZipFile, OSError) as error:
             raise DataError(f"{path} is neither a folder nor a whole zip: {error}") from error
         roots = {name.split("/")[0] for name in members}
@@ -62,8 +62,7 @@ class Files:
             info = self._members[name]
             if info.file_size > MAX_BYTES:
                 raise DataError(f"{where} would unpack to {info.file_size} bytes")
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.read(info)
+            return self._archive.read(info)
         except KeyError:
             raise DataError(f"{self.path} has no {name}") from None
         except FileNotFoundError:
