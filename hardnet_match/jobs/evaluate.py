@@ -124,7 +124,7 @@ def evaluate_retrieval(
                 skipped[query.name] = " ".join(str(error).split())
                 found = None
             started = time.perf_counter()
-            names = _ranking(index, found, plan) if found is not None and len(found) else []
+            names = _ranking(index, found, plan, _own(index, query)) if found is not None and len(found) else []
             seconds = time.perf_counter() - started
             placed = {protocol: locate(names, positives, junk) for protocol, (positives, junk) in query.setups.items()}
             for protocol, place in placed.items():
@@ -148,8 +148,14 @@ def evaluate_retrieval(
     )
 
 
-def _ranking(index: Index, features: Features, plan: Plan) -> list[str]:
-    found = search(index, index.query(features), plan)
+def _own(index: Index, query: TruthQuery) -> int | None:
+    """The query's own image in the index, where no protocol wants it found: it is not to verify or expand itself."""
+    sought = any(query.image in positives for positives, _ in query.setups.values())
+    return index.number(query.image) if query.image in index and not sought else None
+
+
+def _ranking(index: Index, features: Features, plan: Plan, without: int | None) -> list[str]:
+    found = search(index, index.query(features), plan, without=without)
     names = index.names
     return [names[image] for image in found.images.tolist()]
 

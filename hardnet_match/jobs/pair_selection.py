@@ -93,8 +93,8 @@ def _selected(
             if not len(features):
                 skipped[name] = "no features, so that nothing is like it"
                 continue
-            found = search(index, index.query(features), plan)
-            others = [i for i in found.images.tolist() if i != number and known[i] in wanted][:top]
+            found = search(index, index.query(features), plan, without=number)
+            others = [other for other in found.images.tolist() if known[other] in wanted][:top]
             chosen.update((min(number, other), max(number, other)) for other in others)
     pairs = [(known[i], known[j]) for i, j in sorted(chosen)]
     return PairsSummary("retrieval", len(wanted & set(known)), pairs, skipped)

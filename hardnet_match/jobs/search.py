@@ -88,7 +88,7 @@ def search_index(
     opened = time.perf_counter()
     question = questions.ask(query, box)
     described = time.perf_counter()
-    found = answer(index, question, plan, top)
+    found = search(index, index.query(question.features), plan, top, without=question.member)
     seconds = {
         "open": round(opened - started, 4),
         "describe": round(described - opened, 3),
@@ -112,15 +112,6 @@ def planned(verify: int, expand: bool, upright: bool) -> Plan:
     from ..retrieval.verification import Settings
 
     return Plan(verify or (100 if expand else 0), expand, settings=Settings(upright=upright))
-
-
-def answer(index: Index, question: Question, plan: Plan, top: int | None) -> Found:
-    """What an index finds, without the image that asks where it is one of the index."""
-    found = search(index, index.query(question.features), plan, None if top is None else top + 1)
-    kept = np.arange(len(found)) if question.member is None else np.flatnonzero(found.images != question.member)
-    kept = kept[:top]
-    pairs = {place: found.pairs[old] for place, old in enumerate(kept.tolist()) if old in found.pairs}
-    return Found(found.images[kept], found.scores[kept], found.inliers[kept], pairs, found.lafs)
 
 
 def _write_page(path: Path, summary: SearchSummary, question: Question, found: Found, questions: Questions) -> None:

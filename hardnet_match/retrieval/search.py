@@ -55,30 +55,32 @@ class Found:
         images: (K,) int64, numbers in the index.
         scores: (K,) float32, of the (last) ranking; not descending where geometry has reordered.
         inliers: (K,) int32, matches that geometry confirmed, `UNVERIFIED` where it did not look.
-        pairs: place in the ranking -> (n, 2) int64 confirmed matches, row of the query's feature and of the image's.
-        lafs: (N, 2, 3) float32, frames of the query's features as `pairs` counts them: those that expansion added
-            are where they would be in the query image.
-        transforms: (C, 2, 3) float64 of the images that geometry looked at, the first of the ranking: pixels of the
-            query to pixels of the image, zero where there are no inliers.
+        transforms: (K, 2, 3) float64, pixels of the query to pixels of the image; zero where nothing is confirmed.
+        pairs: place in the ranking -> (n, 2) int64 confirmed matches, row of `lafs` and of the image's features.
+        lafs: (N, 2, 3) float32, frames of the query's features; behind them those that expansion added, where they
+            would be in the query image.
     """
 
     images: NDArray[np.int64]
     scores: NDArray[np.float32]
     inliers: NDArray[np.int32]
+    transforms: NDArray[np.float64]
     pairs: dict[int, NDArray[np.int64]]
     lafs: NDArray[np.float32]
-    transforms: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2, 3)))
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-def search(index: Index, query: Query, plan: Plan | None = None, top: int | None = None) -> Found:
+def search(
+    index: Index, query: Query, plan: Plan | None = None, top: int | None = None, *, without: int | None = None
+) -> Found:
     """Find the images of an index that show what a query shows.
 
     Args:
         plan: what to do after the ranking; nothing if None.
         top: at most so many images; all with a score above 0 if None. Verification may look at more.
+        without: number of an image that is not looked at: the query's own, where it is in the index.
 
     Raises:
         DataError: the query is of other features than the index.
@@ -86,15 +88,16 @@ def search(index: Index, query: Query, plan: Plan | None = None, top: int | None
     """
     plan = plan or Plan()
     depth = None if top is None else max(top, plan.verify)
-    found = _ranked(index, query, query.lafs, query.words, plan, depth)
+    found = _ranked(index, query, query.lafs, query.words, plan, depth, without)
     if plan.expand:
-        count = len(found.transforms)
+        looked = len(found.pairs)
         grown = expand(
-            index, query, found.images[:count], found.inliers[:count], found.transforms, found.scores[:count],
+            index, query,
+            found.images[:looked], found.inliers[:looked], found.transforms[:looked], found.scores[:looked],
             plan.expansion,
         )  # fmt: skip
         if grown is not None:
-            found = _ranked(index, grown.postings, grown.lafs, grown.words, plan, depth)
+            found = _ranked(index, grown.postings, grown.lafs, grown.words, plan, depth, without)
     return found if top is None else _cut(found, top)
 
 
@@ -105,21 +108,23 @@ def _ranked(
     words: NDArray[np.uint32],
     plan: Plan,
     depth: int | None,
+    without: int | None,
 ) -> Found:
-    ranking = index.rank(query, depth)
-    count = min(plan.verify, len(ranking))
-    inliers = np.full(len(ranking), UNVERIFIED, np.int32)
+    ranking = index.rank(query, None if depth is None else depth + (without is not None))
+    kept = np.flatnonzero(ranking.images != (UNVERIFIED if without is None else without))[:depth]
+    images, scores = ranking.images[kept], ranking.scores[kept]
+    inliers, transforms = np.full(len(images), UNVERIFIED, np.int32), np.zeros((len(images), 2, 3))
+    count = min(plan.verify, len(images))
     if not count:
-        return Found(ranking.images, ranking.scores, inliers, {}, lafs)
-    verified = verify(lafs, words, index.view.geometry(ranking.images[:count]), settings=plan.settings)
-    order = rerank(ranking.scores[:count], verified.inliers, plan.minimum)
-    order = np.concatenate([order, np.arange(count, len(ranking))])
-    inliers[:count] = verified.inliers
-    pairs = {place: verified.pairs_of(int(old)) for place, old in enumerate(order[:count])}
-    transforms = verified.transforms[order[:count]]
-    return Found(ranking.images[order], ranking.scores[order], inliers[order], pairs, lafs, transforms)
+        return Found(images, scores, inliers, transforms, {}, lafs)
+    verified = verify(lafs, words, index.view.geometry(images[:count]), settings=plan.settings)
+    order = rerank(scores[:count], verified.inliers, plan.minimum)
+    inliers[:count], transforms[:count] = verified.inliers[order], verified.transforms[order]
+    pairs = {place: verified.pairs_of(int(old)) for place, old in enumerate(order)}
+    order = np.concatenate([order, np.arange(count, len(images))])
+    return Found(images[order], scores[order], inliers, transforms, pairs, lafs)
 
 
 def _cut(found: Found, top: int) -> Found:
     pairs = {place: rows for place, rows in found.pairs.items() if place < top}
-    return Found(found.images[:top], found.scores[:top], found.inliers[:top], pairs, found.lafs, found.transforms[:top])
+    return Found(found.images[:top], found.scores[:top], found.inliers[:top], found.transforms[:top], pairs, found.lafs)
