@@ -28,7 +28,7 @@ from hardnet_match.descriptors import RootSIFT
 from hardnet_match.errors import DataError, ImageError, OptionError
 from hardnet_match.features import Features
 from hardnet_match.frames import from_colmap, make_lafs
-from hardnet_match.store import FeatureWriter
+from hardnet_match.store import FeatureReader, FeatureWriter
 from hardnet_match.training.judge import descriptor_figures, hold_out
 from hardnet_match.training.mining import Filters, mine_keypoints, mine_model
 from hardnet_match.training.patchset import PatchSet
@@ -763,3 +763,28 @@ def test_options_of_another_kind_are_refused(tmp_path: Path, scene: Path) -> Non
     source = open_source(scene / "model", images=scene / "photos", max_views=2)
     assert isinstance(source, ColmapModel)
     assert source.filters.max_views == 2
+
+
+def test_photos_are_shrunk_as_their_features_say(scene: Path, tmp_path: Path) -> None:
+    features = as_features(scene, tmp_path / "plain.h5")
+    with FeatureWriter(tmp_path / "features.h5", {"max_size": 320}) as writer, FeatureReader(features) as reader:
+        for name in reader.names():
+            writer.write(name, reader.read(name))
+    sizes = [
+        open_source(scene / "model", images=scene / "photos", **options).max_size  # type: ignore[attr-defined]
+        for options in ({}, {"features": features}, {"features": tmp_path / "features.h5"}, {"max_size": 99})
+    ]
+    assert sizes == [None, None, 320, 99]
+    for options, size in (({}, 1600), ({"features": tmp_path / "features.h5"}, 320), ({"max_size": 0}, None)):
+        assert open_source(scene / "photos", **options).max_size == size  # type: ignore[attr-defined]
+    small = gather(open_source(scene / "model", images=scene / "photos", features=tmp_path / "features.h5"))
+    whole = gather(open_source(scene / "model", images=scene / "photos"))
+    sharp = [np.abs(np.diff(found.patches.astype(float), axis=2)).mean() for found in (small, whole)]
+    assert sharp[0] < 0.9 * sharp[1]
+    both = small.track[:, None] * 100 + small.image[:, None] == (whole.track * 100 + whole.image)[None]
+    one, other = np.nonzero(both)
+    gap = np.abs(small.patches[one].astype(float) - whole.patches[other]).mean()
+    assert gap < 0.25 * whole.patches[other].std()  # blurred, not moved
+    single = gather(open_source(scene / "photos", max_size=320, per_photo=100))
+    assert single.position is not None
+    assert single.position[:, 0].max() < 320

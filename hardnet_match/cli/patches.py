@@ -58,6 +58,14 @@ def run(
         int, typer.Option(min=1, metavar="N", help="Photos: keypoints of each at most; amos: of each camera.")
     ] = 2500,
     max_views: Annotated[int, typer.Option(min=2, metavar="N", help="Colmap: patches of a track at most.")] = 6,
+    max_size: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="PIXELS",
+            help="Colmap, photos: shrink photos to this longer side; 0: none. [default: as the features file says]",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of what is drawn at random.")] = 0,
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Picture of some tracks, their patches side by side.")
@@ -90,6 +98,7 @@ def run(
         part=part,
         per_photo=per_photo,
         max_views=max_views,
+        max_size=max_size,
         seed=seed,
     )
     return common.finish(summary, summary.words(), as_json=json)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...errors import DataError, OptionError
+from ...errors import DataError, OptionError, StoreError
 from ...images import list_images
+from ...store import FeatureReader
 from .base import Source
 from .brown import SETS
 
 KINDS = ("auto", "colmap", "brown", "pt", "hpatches", "amos", "photos")
 SHOWN = 5
+PHOTO_SIZE = 1600
 
 
 def kind_of(source: str | Path) -> str:
@@ -77,6 +79,7 @@ def open_source(
     part: str = "train",
     per_photo: int = 2500,
     max_views: int = 6,
+    max_size: int | None = None,
     seed: int = 0,
 ) -> Source:
     """The source at a path or of a name.
@@ -91,6 +94,9 @@ def open_source(
         split, part: hpatches: a split of the benchmark, and its `train` or `test` part.
         per_photo: photos: keypoints taken of a photo. amos: frames a camera.
         max_views: colmap: observations kept of a track.
+        max_size: colmap, photos: longer side that photos are shrunk to, 0 for none. None is what the features file used
+            or beside the model says its photos were shrunk to, so that patches are as sharp as those met in use; else
+            models' photos stay as they are, and single ones are shrunk to 1600, where keypoints are quickly found.
         seed: photos, amos: of what is drawn.
 
     Raises:
@@ -143,11 +149,25 @@ def open_source(
     if kind == "photos":
         from .photos import Photos
 
-        return Photos(path, frames, per_photo, seed=seed)
-    return _colmap(path, images, frames, max_views)
+        size = shrunk_to(features, PHOTO_SIZE) if max_size is None else max_size
+        return Photos(path, frames, per_photo, seed=seed, max_size=size or None)
+    size = shrunk_to(features or near(path, "features.h5"), 0) if max_size is None else max_size
+    return _colmap(path, images, frames, max_views, size or None)
 
 
-def _colmap(path: Path, images: Path | None, frames: object, max_views: int) -> Source:
+def shrunk_to(features: Path | None, otherwise: int) -> int:
+    """The longer side that extraction shrank photos to, as a features file tells; 0 for none."""
+    if features is None:
+        return otherwise
+    try:
+        with FeatureReader(features) as reader:
+            found = reader.settings.get("max_size", otherwise)
+    except StoreError:
+        return otherwise
+    return found if isinstance(found, int) else 0
+
+
+def _colmap(path: Path, images: Path | None, frames: object, max_views: int, max_size: int | None) -> Source:
     from .colmap import ColmapModel
     from .filters import Filters
     from .frames import DatabaseFrames, FeatureFrames
@@ -161,4 +181,4 @@ def _colmap(path: Path, images: Path | None, frames: object, max_views: int) -> 
         raise OptionError(f"{path}: give the folder of the photos with --images")
     if not images.is_dir():
         raise OptionError(f"{images}: no such folder of photos")
-    return ColmapModel(models, images, frames, Filters(max_views=max_views))
+    return ColmapModel(models, images, frames, Filters(max_views=max_views), max_size=max_size)

@@ -9,17 +9,17 @@ import numpy as np
 
 from ...errors import DataError, OptionError
 from ...frames import laf_scale
-from ...images import list_images
+from ...images import list_images, read_image
 from .base import FAR_APART, GEOMETRY, MANY, Piece, Source
-from .cutting import contrasts, fingerprint, grey_photo, stored_patches
+from .cutting import contrasts, fingerprint, stored_patches
 from .frames import DetectedFrames, Frames
 
 
 class Photos(Source):
     """Patches around keypoints of single photos; all photos together are one scene, so that any may meet in a batch.
 
-    Positions are pixels, photos far apart from each other: two keypoints of one photo that overlap count as the same
-    place and are no negatives.
+    Positions are pixels (of the shrunk photo), photos far apart from each other: two keypoints of one photo that
+    overlap count as the same place and are no negatives.
 
     Args:
         folder: of the photos, subfolders included.
@@ -27,6 +27,7 @@ class Photos(Source):
         per_photo: keypoints taken of a photo, at random among those found.
         contrast: least standard deviation of a patch, grey levels of 255.
         seed: of the draw.
+        max_size: photos are shrunk to this longer side first, before keypoints are looked for; None leaves them.
 
     Raises:
         DataError: the folder holds no photo that has keypoints.
@@ -36,7 +37,13 @@ class Photos(Source):
     geometry = GEOMETRY
 
     def __init__(
-        self, folder: Path, frames: Frames | None = None, per_photo: int = 2500, contrast: float = 8.0, seed: int = 0
+        self,
+        folder: Path,
+        frames: Frames | None = None,
+        per_photo: int = 2500,
+        contrast: float = 8.0,
+        seed: int = 0,
+        max_size: int | None = None,
     ) -> None:
         if per_photo < 1:
             raise OptionError(f"a photo needs at least one keypoint, got {per_photo}")
@@ -45,7 +52,7 @@ class Photos(Source):
             raise DataError(f"{folder} holds no photo")
         self.folder, self.name = folder, folder.name or "photos"
         self.frames = frames or DetectedFrames(folder, names)
-        self.per_photo, self.contrast, self.seed = per_photo, contrast, seed
+        self.per_photo, self.contrast, self.seed, self.max_size = per_photo, contrast, seed, max_size
         known = set(self.frames.names())
         self._names = [name for name in names if name in known]
         if not self._names:
@@ -59,6 +66,7 @@ class Photos(Source):
             "per_photo": self.per_photo,
             "contrast": self.contrast,
             "seed": self.seed,
+            "max_size": self.max_size or 0,
         }
 
     def pieces(self) -> list[str]:
@@ -66,14 +74,14 @@ class Photos(Source):
 
     def read(self, key: str) -> Piece:
         index = self._names.index(key)
-        photo = grey_photo(self.folder / key)
+        picture = read_image(self.folder / key, max_size=self.max_size)
         rng = np.random.default_rng([self.seed, index])
         if isinstance(self.frames, DetectedFrames):
-            lafs = self.frames.in_photo(photo, self.per_photo, rng)
+            lafs = self.frames.in_photo(picture.pixels, self.per_photo, rng)
         else:
             lafs = self.frames.of(key)
-            lafs = lafs[rng.permutation(len(lafs))[: self.per_photo]]
-        patches = stored_patches(photo, lafs)
+            lafs = picture.from_original(lafs[rng.permutation(len(lafs))[: self.per_photo]])
+        patches = stored_patches(picture.pixels, lafs)
         rows = np.flatnonzero(contrasts(patches, self.margin) > self.contrast)
         position = np.full((len(rows), 3), FAR_APART * index, np.float32)
         position[:, :2] = lafs[rows, :, 2]
