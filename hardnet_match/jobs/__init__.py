@@ -11,43 +11,61 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .database import ColmapSummary, make_database
     from .demo import DemoSummary, run_demo
+    from .evaluate import RetrievalScores, evaluate_retrieval
     from .extract import ExtractSummary, extract_folder
+    from .index import IndexSummary, index_features
     from .inspect import FileReport, inspect_file
     from .match import MatchSummary, match_features
+    from .pair_selection import retrieval_pairs
     from .pairs import PairsSummary, choose_pairs
     from .reconstruct import ReconstructSummary, reconstruct_folder
+    from .search import SearchSummary, search_index
 
 _WHERE = {
     "ColmapSummary": "database",
     "DemoSummary": "demo",
     "ExtractSummary": "extract",
     "FileReport": "inspect",
+    "IndexSummary": "index",
     "MatchSummary": "match",
     "PairsSummary": "pairs",
     "ReconstructSummary": "reconstruct",
+    "RetrievalScores": "evaluate",
+    "SearchSummary": "search",
     "choose_pairs": "pairs",
+    "evaluate_retrieval": "evaluate",
     "extract_folder": "extract",
+    "index_features": "index",
     "inspect_file": "inspect",
     "make_database": "database",
     "match_features": "match",
     "reconstruct_folder": "reconstruct",
+    "retrieval_pairs": "pair_selection",
     "run_demo": "demo",
+    "search_index": "search",
 }
 __all__ = [
     "ColmapSummary",
     "DemoSummary",
     "ExtractSummary",
     "FileReport",
+    "IndexSummary",
     "MatchSummary",
     "PairsSummary",
     "ReconstructSummary",
+    "RetrievalScores",
+    "SearchSummary",
     "choose_pairs",
+    "evaluate_retrieval",
     "extract_folder",
+    "index_features",
     "inspect_file",
     "make_database",
     "match_features",
     "reconstruct_folder",
+    "retrieval_pairs",
     "run_demo",
+    "search_index",
 ]
 
 

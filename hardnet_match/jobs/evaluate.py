@@ -68,7 +68,7 @@ class RetrievalScores:
 
 def evaluate_retrieval(
     folder: str | Path,
-    ground_truth: str | Path,
+    ground_truth: str | Path | GroundTruth,
     *,
     distractors: Collection[str] = (),
     images: str | Path | None = None,
@@ -88,7 +88,7 @@ def evaluate_retrieval(
 
     Args:
         folder: of the index.
-        ground_truth, distractors: as `read_ground_truth` takes them.
+        ground_truth, distractors: as `read_ground_truth` takes them; or one that is read already.
         images, features, weights, device: as `Questions` takes them; `images` may hold queries the index does not.
         verify, expand, upright: as in `search_index`.
         quiet: no progress bar.
@@ -101,7 +101,9 @@ def evaluate_retrieval(
     index = Index.open(folder)
     if not len(index):
         raise StoreError(f"{folder}: there are no images in this index")
-    truth = read_ground_truth(ground_truth, distractors=distractors).bound(index.names)
+    if not isinstance(ground_truth, GroundTruth):
+        ground_truth = read_ground_truth(ground_truth, distractors=distractors)
+    truth = ground_truth.bound(index.names)
     if truth.missing:
         log.warning(
             "%d images of the ground truth are not in the index and count as not found, the first: %s",
