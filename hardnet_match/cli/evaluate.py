@@ -18,8 +18,15 @@ EXAMPLES = common.examples(
     hardnet-match eval retrieval oxford/ --ground-truth gt_files/ --images jpg/ --expand --json
     """
 )
+HPATCHES = common.examples(
+    """
+    hardnet-match describe hpatches-release/ -o descriptors/mine --weights mine.safetensors
+    hardnet-match eval hpatches descriptors/mine --tasks hpatches-benchmark/tasks --split a
+    hardnet-match eval hpatches descriptors/mine --json
+    """
+)
 group = typer.Typer(
-    help="Figures of the literature, measured: how well an index retrieves.",
+    help="Figures of the literature, measured: how well an index retrieves, how well descriptors tell patches apart.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -82,3 +89,38 @@ def retrieval(
     if scores.missing:
         lines.append(f"{len(scores.missing)} images of the ground truth are not in the index: counted as not found")
     return common.finish(scores, "\n".join(lines), as_json=json)
+
+
+@group.command("hpatches", short_help="Verification, matching and retrieval mAP of descriptors.", epilog=HPATCHES)
+@verb
+def hpatches(
+    descriptors: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="SEQUENCE/ref.csv, e1.csv, ...: what `describe` writes.")
+    ],
+    tasks: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The task files of the hpatches-benchmark; without them, matching alone."),
+    ] = None,
+    split: Annotated[str, typer.Option(metavar="NAME", help="a, b, c, full, illum or view.")] = "full",
+    device: options.Device = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Score descriptors of the HPatches sequences by the benchmark's own definitions.
+
+    Verification (one positive to five negatives), matching and retrieval, each mean average precision over easy, hard
+    and tough patches; --json has every part of them.
+    """
+    common.set_logging(quiet)
+    from ..jobs.hpatches import evaluate_hpatches
+
+    found = evaluate_hpatches(descriptors, tasks, split, device=device, quiet=quiet)
+    parts = {
+        "verification": found.figures.verification,
+        "matching": found.figures.matching,
+        "retrieval": found.figures.retrieval,
+    }
+    told = f"split {found.split}" if found.split else "all there are"
+    lines = [f"{found.descriptors}: {found.sequences} sequences ({told}), {found.dim} dimensions"]
+    lines += [f"{name:12s} mAP {100 * values['mean']:.2f}" for name, values in parts.items() if values]
+    return common.finish(found, "\n".join(lines), as_json=json)
