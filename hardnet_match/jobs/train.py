@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ..errors import DataError, OptionError, TrainingError
 from ..training import assemble
 from ..training import recipe as recipes
 from ..training.checkpoint import BEST_WEIGHTS, LAST, LAST_WEIGHTS, replace_file, resume_original
-from ..training.evaluation import evaluation_set
+from ..training.evaluation import EvaluationSet, evaluation_set
 from ..training.logs import FIGURES, read_rows
 from ..training.parallel import Processes, processes
 from ..training.patchset import PatchSet
@@ -105,18 +106,38 @@ def train(
     wanted = _changed(recipe, changes, minutes, start)
     out = Path(output)
     with processes(choose_device(device)) as (group, where):
-        if not group.first:
-            return _run(wanted, str(recipe), out, Path(data), group, where, resume, tensorboard)
-        out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise TrainingError(f"{out}: another process is training there") from error
-        try:
-            return _run(wanted, str(recipe), out, Path(data), group, where, resume, tensorboard)
-        finally:
-            lock.release()
+        _check_same_recipe(out / RECIPE, wanted)
+        train_sets = {name: _open(Path(data), name, wanted) for name in wanted.data.train}
+        seen = {name: _open(Path(data), name, wanted) for name in wanted.data.evaluate}
+        assemble.check_apart(train_sets, seen)
+        evaluation = [evaluation_set(name, found, wanted.run.pairs) for name, found in seen.items()]
+        with _alone(out, group):
+            return _run(wanted, str(recipe), out, train_sets, evaluation, group, where, resume, tensorboard)
+
+
+@contextmanager
+def _alone(out: Path, group: Processes) -> Iterator[None]:
+    """The folder, made if need be, to ourselves.
+
+    Raises:
+        TrainingError: another process trains there.
+    """
+    if not group.first:
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise TrainingError(f"{out}: another process is training there") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        if [entry.name for entry in out.iterdir()] == [".lock"]:  # it did not even begin
+            (out / ".lock").unlink()
+            out.rmdir()
 
 
 def _changed(
@@ -139,24 +160,18 @@ def _run(
     recipe: Recipe,
     name: str,
     out: Path,
-    data: Path,
+    train_sets: dict[str, PatchSet],
+    seen: list[EvaluationSet],
     group: Processes,
     device: torch.device,
     resume: str | Path | None,
     tensorboard: bool | None,
 ) -> TrainSummary:
-    _check_same_recipe(out / RECIPE, recipe)
-    train_sets = {name: _open(data, name, recipe) for name in recipe.data.train}
-    evaluate_sets = {name: _open(data, name, recipe) for name in recipe.data.evaluate}
-    assemble.check_apart(train_sets, evaluate_sets)
-    fresh = not (out / LAST).exists()
-    if not fresh:  # the checkpoint has the weights; those to start from may be gone by now
-        begun = dataclasses.replace(recipe, network=dataclasses.replace(recipe.network, start=""))
-    network = assemble.make_network(recipe if fresh else begun)
+    # once there is a checkpoint it has the weights; those to start from may be gone by now
+    network = assemble.make_network(recipe, started=(out / LAST).exists())
     descriptor = assemble.frozen_descriptor(recipe)
     task = assemble.make_task(recipe, network, descriptor)
     sampler = assemble.make_sampler(recipe, list(train_sets.values()))
-    seen = [evaluation_set(key, found, recipe.run.pairs) for key, found in evaluate_sets.items()]
     schedule, best = assemble.make_schedule(recipe), assemble.best_figure(recipe)
     steps_an_epoch = recipe.schedule.pairs_an_epoch // recipe.schedule.batch
 

@@ -33,8 +33,12 @@ from .tasks import DescriptorTask, OrientationTask, ShapeTask, Task
 from .trainer import Best
 
 
-def make_network(recipe: Recipe) -> PatchNetwork:
+def make_network(recipe: Recipe, *, started: bool = False) -> PatchNetwork:
     """The network with the originals' random start, which the recipe's seed decides, or with the weights to start from.
+
+    Args:
+        recipe: the recipe.
+        started: a checkpoint will bring the weights; those to start from are not read.
 
     Raises:
         WeightsError: the weights to start from are missing or made for another network.
@@ -42,7 +46,7 @@ def make_network(recipe: Recipe) -> PatchNetwork:
     with torch.random.fork_rng([]):
         torch.manual_seed(recipe.seed)
         network = build(recipe.network.name)
-    if recipe.network.start:
+    if recipe.network.start and not started:
         load_into(network, read_checkpoint(resolve(recipe.network.start)).state, recipe.network.start)
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout) and recipe.network.dropout >= 0:

@@ -55,10 +55,13 @@ class _Table:
         return [_number(row[name]) if name in row else "" for name in self.columns]
 
     def add(self, row: Row) -> None:
+        again = bool(self.rows) and self.rows[-1].get("step") == row["step"]
+        if again:  # written by a process that was killed before its checkpoint
+            self.rows.pop()
         self.rows.append(dict(row))
         new = [name for name in row if name not in self.columns]
-        if new:
-            self.columns += new
+        self.columns += new
+        if new or again:
             self._rewrite()
             return
         with self.path.open("a", encoding="utf-8") as file:

@@ -123,6 +123,13 @@ class Processes:
         for gradient, piece in zip(gradients, pieces, strict=True):
             gradient.copy_(piece.view(gradient.shape))
 
+    def mean(self, value: Tensor) -> float:
+        """Mean of a number over the processes."""
+        if self.world > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+        return float(value) / self.world
+
     def agree(self, values: list[float], device: torch.device) -> list[float]:
         """The largest of each value over the processes, so that all of them decide alike."""
         if self.world == 1:

@@ -62,7 +62,7 @@ class Schedule:
                 return self.rate * _eased(ONE_CYCLE_START, 1.0, progress / self.warm_up)
             return self.rate * _eased(1.0, ONE_CYCLE_END, self._rest(progress))
         if rising:
-            return self.rate * (progress + 1e-3) / self.warm_up
+            return self.rate * min((progress + 1e-3) / self.warm_up, 1.0)
         return self.rate * _eased(1.0, 0.0, self._rest(progress)) + 1e-6
 
     def momentum(self, progress: float) -> float | None:

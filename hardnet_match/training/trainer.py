@@ -185,6 +185,7 @@ class Trainer:
             self.total.fill_(content["loss_total"])
             self.totalled = content["loss_steps"]
         if self.out is not None and self.processes.first:
+            self.out.mkdir(parents=True, exist_ok=True)
             self.log = RunLog(self.out, self.state.step, self.tensorboard)
             self.history.reports = [dict(row) for row in self.log.reports.rows]
 
@@ -273,7 +274,7 @@ class Trainer:
                 self._step(batch, max(state.step / schedule.steps, passed / schedule.seconds))
                 state.step += 1
                 interval.pairs += schedule.batch
-                if state.step % schedule.report == 0:
+                if state.step % schedule.report == 0 or state.step == schedule.steps:
                     state.seconds = before + time.monotonic() - sitting
                     self._report(interval)
                     interval = _Interval(time.monotonic())
@@ -288,11 +289,11 @@ class Trainer:
                 self._save()
                 self.processes.wait()
                 raise KeyboardInterrupt
-            if evaluated != state.step:
-                if self.evaluate is not None:
-                    self._evaluate()
-                if self.totalled:
+            if evaluated != state.step or self.totalled:
+                if self.totalled:  # out of time
                     self._report(interval)
+                if self.evaluate is not None and evaluated != state.step:
+                    self._evaluate()
                 state.seconds = before + time.monotonic() - sitting
                 self._save()
         self._check_finite()
@@ -336,7 +337,7 @@ class Trainer:
             "epoch": self._epoch(self.state.step),
             "seconds": self.state.seconds,
             "rate": self.rate,
-            "loss": float(self.total) / self.totalled,
+            "loss": self.processes.mean(self.total) / self.totalled,
             "pairs_a_second": interval.pairs / max(seconds, 1e-9),
             "waiting": interval.waited / max(seconds, 1e-9),
         }

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..augment import Augmentation
 from ..losses import Loss
 from ..sampling import TensorBatch
-from .moment import Moment
+from .moment import Moment, at_least_float32
 
 
 class DescriptorTask:
@@ -37,7 +37,7 @@ class DescriptorTask:
         patches = self.augment(batch, moment.generator, moment.epoch)
         with moment.autocast():
             out = self.network(patches.flatten(0, 1))
-        descriptors = moment.processes.gather(out.float().unflatten(0, patches.shape[:2]), dim=1)
+        descriptors = moment.processes.gather(at_least_float32(out).reshape(*patches.shape[:2], -1), dim=1)
         loss: Tensor = self.loss_of(descriptors, batch.label, batch.same, moment.generator)
         return loss
 

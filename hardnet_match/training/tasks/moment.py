@@ -88,3 +88,8 @@ def rows_of(batch: TensorBatch) -> Tensor | None:
     rows = torch.zeros(2, batch.label.shape[1], dtype=torch.bool, device=batch.label.device)
     rows[:, batch.columns] = True
     return rows.flatten()
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Values as losses take them: float32, or float64 where they are."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -12,7 +12,7 @@ from ...orientation import Dominant, OriNet
 from ..augment import Augmentation, Light, Warp, crop, random_frames, relight, rotation_matrix
 from ..losses import Loss, angle_loss, make_loss
 from ..sampling import TensorBatch
-from .moment import Moment, Stateless, mine, rows_of
+from .moment import Moment, Stateless, at_least_float32, mine, rows_of
 
 SECOND_VIEW, ITSELF = Warp(0, 0.2, 1.0, 1.2), Warp(0, 0.35, 2.0, 1.6)
 TEACHERS = ("frame", "gradient")
@@ -104,7 +104,7 @@ class OrientationTask(Stateless):
         found = torch.atan2(vectors[:, 0] + 1e-8, vectors[:, 1] + 1e-8)
         with moment.autocast():
             out = self.descriptor(crop(stored, _turned(frames, found), margin=batch.margin))
-        descriptors = moment.processes.gather(out.float().unflatten(0, (views, -1)), dim=1)
+        descriptors = moment.processes.gather(at_least_float32(out).reshape(views, len(out) // views, -1), dim=1)
         loss: Tensor = self.loss_of(descriptors, batch.label[:views], batch.same, moment.generator)
         return loss
 

@@ -12,7 +12,7 @@ from ...shape import AffNet, Baumberg
 from ..augment import Augmentation, Light, Warp, crop, random_frames, random_tilt, relight, rotation_matrix
 from ..losses import Loss, make_loss, shape_distance
 from ..sampling import TensorBatch
-from .moment import Moment, Stateless, mine, rows_of
+from .moment import Moment, Stateless, at_least_float32, mine, rows_of
 
 SECOND_VIEW, ITSELF = Warp(shift=0.5), Warp(shift=1.0)
 
@@ -99,7 +99,7 @@ class ShapeTask(Stateless):
         views = len(batch.stored)
         with moment.autocast():
             out = self.descriptor(patches)
-        descriptors = moment.processes.gather(out.float().unflatten(0, (views, -1)), dim=1)
+        descriptors = moment.processes.gather(at_least_float32(out).reshape(views, len(out) // views, -1), dim=1)
         loss: Tensor = self.loss_of(descriptors, batch.label[:views], batch.same, moment.generator)
         return loss
 
