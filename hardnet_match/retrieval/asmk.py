@@ -19,6 +19,8 @@ from .bits import hamming, pack_signs, words_of
 from .method import Batch, Method, Postings, View, inverse_frequency
 from .query import Query
 
+ADDED_TOGETHER = 6
+
 
 class ASMK(Method):
     """`binary` keeps the signs of the aggregated residual (ASMK*), else the residual itself in half precision."""
@@ -112,6 +114,11 @@ def sum_groups(keys: NDArray[Any], rows: NDArray[np.float32]) -> tuple[NDArray[n
     np.not_equal(keys[1:], keys[:-1], out=fresh[1:])
     starts = np.flatnonzero(fresh)
     sums = rows[starts]
-    # Most words have one feature: only the others are worth adding.
-    np.add.at(sums, np.cumsum(fresh)[~fresh] - 1, rows[~fresh])
+    counts = np.diff(starts, append=len(keys))
+    # Most groups are small: the second rows of all are added at once, then the third ones; what is left, one by one.
+    for turn in range(1, ADDED_TOGETHER):
+        groups = np.flatnonzero(counts > turn)
+        sums[groups] += rows[starts[groups] + turn]
+    late = np.arange(len(keys)) - np.repeat(starts, counts) >= ADDED_TOGETHER
+    np.add.at(sums, np.cumsum(fresh)[late] - 1, rows[late])
     return starts, sums

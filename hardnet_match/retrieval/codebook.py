@@ -57,7 +57,8 @@ class Codebook:
         cells: Cells | None = None,
         probes: int | None = PROBES,
     ) -> None:
-        if centroids.ndim != 2 or not centroids.size or not np.isfinite(centroids).all():
+        # A loaded one has cells, and is not read whole just for being looked at.
+        if centroids.ndim != 2 or not centroids.size or (cells is None and not np.isfinite(centroids).all()):
             raise DataError(f"centroids must be (words, dimensions) and finite, got {centroids.shape}")
         if probes is not None and probes < 1:
             raise OptionError(f"probes must be at least 1, got {probes}")
@@ -226,18 +227,17 @@ class Codebook:
             record = json.loads(path.read_text(encoding="utf-8"))
             if record["format"] != FORMAT:
                 raise ValueError(f"format is {record['format']!r}")
-            version, sizes = record["version"], dict(record["files"])
+            if record["version"] != VERSION:
+                raise StoreError(f"{path}: codebook version {record['version']}, this package reads {VERSION}")
+            for name, size in dict(record["files"]).items():
+                checked_size(place / name, size)
+            cells = Cells(*(map_array(place / f"{name}.npy") for name in Cells.NAMES))
+            found = cls(map_array(place / "centroids.npy"), record["about"], cells, record["probes"])
+            shape, found.__dict__["hash"] = (record["words"], record["dim"]), str(record["hash"])
         except FileNotFoundError:
             raise StoreError(f"{place}: no codebook there") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"{path}: not a readable codebook: {error}") from error
-        if version != VERSION:
-            raise StoreError(f"{path}: codebook version {version}, this package reads {VERSION}")
-        for name, size in sizes.items():
-            checked_size(place / name, size)
-        arrays = {name: map_array(place / f"{name}.npy") for name in Cells.NAMES}
-        found = cls(map_array(place / "centroids.npy"), record["about"], Cells(**arrays), record["probes"])
-        if found.centroids.shape != (record["words"], record["dim"]):
+        if found.centroids.shape != shape:
             raise StoreError(f"{place / 'centroids.npy'}: {found.centroids.shape}, not as {path} says")
-        found.__dict__["hash"] = record["hash"]
         return found
