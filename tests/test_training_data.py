@@ -450,6 +450,7 @@ def test_records_cut_off_by_a_kill_are_read_again(tmp_path: Path, name: str) -> 
 def test_killed_at_any_moment_the_next_run_ends_with_the_same_set(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from test_training_data import *\n"
+        "from hardnet_match.training.sources import spool; spool.SYNC_SECONDS = 0.02\n"
         "gather_to_file(Noise(30, slow=0.01), Path(sys.argv[2]))"
     )
     path, expected = tmp_path / "set.h5", gather(Noise(30))

@@ -77,16 +77,10 @@ def gather_to_file(
             _check_same(path, source.settings())
             return PatchSet.load(path), {}, True
         spool = Spool(path.with_name(path.name + ".pieces"), source)
-        keys = source.pieces()
-        began(len(keys), len(spool.done))
-        for key in keys:
-            if key in spool.done:
-                continue
-            try:
-                spool.add(key, source.read(key))
-            except ImageError as error:
-                spool.add(key, None, str(error))
-            advanced()
+        try:
+            _read_into(spool, source, began, advanced)
+        finally:
+            spool.close()
         skipped = {key: reason for key, reason in spool.done.items() if reason is not None}
         if not len(spool):
             spool.remove()
@@ -97,6 +91,19 @@ def gather_to_file(
         return PatchSet.load(path), skipped, False
     finally:
         release(lock)
+
+
+def _read_into(spool: Spool, source: Source, began: Callable[[int, int], Any], advanced: Callable[[], Any]) -> None:
+    keys = source.pieces()
+    began(len(keys), len(spool.done))
+    for key in keys:
+        if key in spool.done:
+            continue
+        try:
+            spool.add(key, source.read(key))
+        except ImageError as error:
+            spool.add(key, None, str(error))
+        advanced()
 
 
 def _check_same(path: Path, wanted: Mapping[str, Any]) -> None:

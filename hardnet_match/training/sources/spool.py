@@ -1,7 +1,7 @@
 """Pieces of a patch set on their way into its file: appended one by one, safe from a kill at any moment.
 
-A folder beside the file to be: `patches` and `rows` hold raw records and only ever grow; a line of `log` is written
-after a piece's records are on the disk. Whoever opens the folder next cuts the records back to what the log says.
+A folder beside the file to be: `patches` and `rows` hold raw records and only ever grow; the lines of `log` are written
+after their pieces' records are on the disk. Whoever opens the folder next cuts the records back to what the log says.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from .. import patchfile
 from .base import Piece, Source
 
 RECORDS = ("patches", "rows", "collisions")
+SYNC_SECONDS = 1.0
+"""Most work that a kill may cost: waiting for the disk after every small piece would cost far more."""
 
 
 class Spool:
@@ -44,9 +47,11 @@ class Spool:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             (folder / "log").write_text(head + "\n", encoding="utf-8")
-        for name in RECORDS:
-            with (folder / name).open("ab") as file:
-                file.truncate(self._counts[name] * self._bytes[name])
+        self._files = {name: (folder / name).open("ab") for name in RECORDS}
+        for name, file in self._files.items():
+            file.truncate(self._counts[name] * self._bytes[name])
+        self._pending: list[str] = []
+        self._synced = time.monotonic()
 
     def _resume(self, head: str) -> bool:
         try:
@@ -69,23 +74,40 @@ class Spool:
         return self._counts["rows"]
 
     def add(self, key: str, piece: Piece | None, skipped: str | None = None) -> None:
-        """Append a piece, or the reason why there is none."""
+        """Append a piece, or the reason why there is none; safe after the next `sync`."""
         if piece is not None:
             rows = np.zeros(len(piece), self.dtype)
             for column in self.dtype.names or ():
                 rows[column] = piece.columns[column]
             collisions = np.zeros((0, 2), np.int64) if piece.collisions is None else piece.collisions
             for name, values in (("patches", piece.patches), ("rows", rows), ("collisions", collisions)):
-                with (self.folder / name).open("ab") as file:
-                    file.write(np.ascontiguousarray(values).tobytes())
-                    file.flush()
-                    os.fsync(file.fileno())
+                self._files[name].write(np.ascontiguousarray(values).tobytes())
                 self._counts[name] += len(values)
-        with (self.folder / "log").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "skipped": skipped, **self._counts}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._pending.append(json.dumps({"key": key, "skipped": skipped, **self._counts}) + "\n")
         self.done[key] = skipped
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Make what was added so far safe."""
+        pending, self._pending = self._pending, []
+        if pending:
+            for file in self._files.values():
+                file.flush()
+                os.fsync(file.fileno())
+            with (self.folder / "log").open("a", encoding="utf-8") as log:
+                log.write("".join(pending))
+                log.flush()
+                os.fsync(log.fileno())
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Sync, and let go of the files."""
+        try:
+            self.sync()
+        finally:
+            for file in self._files.values():
+                file.close()
 
     def _mapped(self, name: str, dtype: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         count = self._counts[name]
