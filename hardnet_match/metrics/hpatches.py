@@ -191,7 +191,7 @@ def _verification(table: _Table, tasks: Tasks) -> dict[str, float]:
                 ends.append(table.find(sequence, np.where(image > 0, 5 * offset + image, 0), row))
             parts = [
                 (table.take(one) - table.take(other)).norm(dim=1)
-                for one, other in zip(*(end.split(_AT_ONCE) for end in ends), strict=True)
+                for one, other in zip(*(torch.split(end, _AT_ONCE) for end in ends), strict=True)
             ]
             return torch.cat(parts)
 
