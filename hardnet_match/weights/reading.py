@@ -112,6 +112,10 @@ def _read(path: Path, head: bytes, size: int) -> Any:
         return load_file(str(path))
     if head.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(path) as archive:
+            if any(name.endswith(f"/extra/{EXPORTED}") for name in archive.namelist()):
+                raise WeightsError(
+                    f"{path}: exported for use elsewhere, with its layers merged; take the weights it was exported from"
+                )
             if any(name.endswith("/constants.pkl") for name in archive.namelist()):
                 return _read_torchscript(archive)
     elif head[:1] != b"\x80":
@@ -140,8 +144,6 @@ def _read_torchscript(archive: zipfile.ZipFile) -> dict[str, Any]:
     import torch
 
     entries = {info.filename: info for info in archive.infolist()}
-    if any(entry.endswith(f"/extra/{EXPORTED}") for entry in entries):
-        raise WeightsError("exported for use elsewhere, its layers merged; take the weights it was exported from")
     (name,) = [entry for entry in entries if entry.endswith("/data.pkl") and entry.count("/") == 1]
     root = name[: -len("data.pkl")]
     if sum(info.file_size for info in entries.values()) > MAX_BYTES:
