@@ -76,7 +76,7 @@ def run(
     """
     if html is not None:
         common.output_place(html)
-        verify = verify or max(top, 20)
+        verify = verify or (0 if expand else max(top, 20))  # expansion has a number of its own
     common.set_logging(quiet)
     from ..jobs.search import search_index
 

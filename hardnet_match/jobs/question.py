@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from .same_extractor import extractor_like
 if TYPE_CHECKING:
     from ..extractor import FeatureExtractor
 
+# Beside a features file, where the photos may be; more than this is no project's folder.
+FOLDERS_LOOKED_AT = 1000
 Box = tuple[float, float, float, float]
 
 
@@ -164,11 +167,15 @@ class Questions:
         return path if path is not None and path.is_file() else None
 
     def guess_photos(self, near: Path) -> None:
-        """Where nobody has said where the photos are: see whether they lie around a query, or a features file."""
+        """Where nobody has said where the photos are: see whether they lie around a query, or in a folder beside a
+        features file."""
         if self.sources.images is not None or not len(self.index):
             return
         first = self.index.names[0]
-        places = [*near.resolve().parents, *(path.parent for path in self.sources.features)]
+        around = {path.parent for path in self.sources.features if path.parent.is_dir()}
+        places = [*near.resolve().parents, *around]
+        for folder in around:
+            places += [path for path in itertools.islice(folder.iterdir(), FOLDERS_LOOKED_AT) if path.is_dir()]
         for place in places:
             if (place / first).is_file():
                 self.sources = Sources(self.sources.features, place)

@@ -49,10 +49,13 @@ def extractor_like(
         for part, value in hashes.items()
         if part in OPTION
     }
+    precision = str(settings.get("precision", "auto"))
+    if precision == "int8" and device == "auto":
+        device = "cpu"  # integers are for processors only
     extractor = FeatureExtractor(
         Composition(**{part: settings[part] for part in PARTS}),
         max_keypoints=int(settings.get("max_keypoints", 4096)),
-        precision=str(settings.get("precision", "auto")),
+        precision=precision,
         device=device,
         **chosen,
     )
