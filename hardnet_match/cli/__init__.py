@@ -17,6 +17,7 @@ from . import (
     evaluate,
     export,
     extract,
+    finetune,
     index,
     inspect,
     match,
@@ -56,10 +57,11 @@ VERBS = {
     search: "Which images of an index show what a photo shows.",
     evaluate: "Figures of the literature, measured.",
     train: "A recipe and patch sets to weights.",
+    finetune: "Descriptor weights for your own photos.",
     pca: "Descriptor weights with fewer dimensions.",
     export: "A network to ONNX, TorchScript or weights.",
     describe: "Descriptors of patches cut already.",
-    inspect: "What is in a features or a matches file.",
+    inspect: "What is in a features file, a matches file or a patch set.",
     weights: "Weights that are known by name.",
 }
 for module, short in VERBS.items():

@@ -42,6 +42,11 @@ class Stages:
         self.reused.append(stage)
         return record.get("result")
 
+    def recorded(self, stage: str) -> tuple[str | None, Any]:
+        """Fingerprint and report of a stage as they are recorded; None, None if it was never done."""
+        record = self._done.get(stage, {})
+        return record.get("fingerprint"), record.get("result")
+
     def record(self, stage: str, fingerprint: str, result: Any) -> None:
         """Write down that a stage is done."""
         self._done[stage] = {"fingerprint": fingerprint, "result": result}

@@ -1,0 +1,238 @@
+"""A descriptor that is good already, taught a scene without unlearning the rest.
+
+Batches are of points that the descriptor confuses. BatchNorm keeps the statistics it came with and nothing is dropped
+out: a few hundred small batches of one scene are too few to learn statistics from. What comes out is mixed with what
+went in, weight by weight (Wortsman et al.: Robust fine-tuning of zero-shot models, CVPR 2022); how much of the new goes
+into the mixture, and after which step, is decided on points that nothing is learned from.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import DataError
+from ..inference import PatchNetwork, run_tiled
+from ..metrics.patches import matching_ap
+from ..weights import load_into, read_checkpoint
+from .augment import DESCRIPTOR_WARPS, Augmentation, Light, Warp
+from .augment.frames import crop, random_frames
+from .augment.light import relight
+from .augment.pieces import FlipRot, Jitter
+from .checkpoint import BEST_WEIGHTS
+from .confusable import ConfusableSampler
+from .judge import SECOND_VIEW_ERROR, Held, hold_out
+from .losses import make_loss
+from .patchset import PatchSet
+from .schedules import Schedule
+from .tasks import DescriptorTask
+from .trainer import Best, History, Trainer
+
+SECOND_VIEW = Warp(3.0, 0.06, 0.3, 1.06)
+LIGHT = Light(0.14, 0.12, 0.4, 0.1)
+"""Changes put on true second views while learning: little, for what they err by is there in the patches already."""
+FEWEST_POINTS = 40
+"""Points below which a batch has no hard negatives."""
+CHOICE = "chosen_ap"
+_PAIRS = 600
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how fast, and how much.
+
+    Args:
+        passes: times each point is shown, on average; within `steps`.
+        steps: fewest and most batches.
+        seconds: wall-clock time after which training stops.
+        batch: pairs; fewer where there are fewer points.
+        rate: peak of Adam's rate.
+        shares: of the new weights in the mixtures that are tried.
+        evaluations: how often a mixture is tried on the way.
+    """
+
+    passes: float = 12.0
+    steps: tuple[int, int] = (60, 2000)
+    seconds: float = math.inf
+    batch: int = 128
+    rate: float = 1e-3
+    shares: tuple[float, ...] = (0.5, 0.75, 1.0)
+    evaluations: int = 6
+
+    def schedule(self, points: int) -> Schedule:
+        """The schedule for so many points."""
+        batch = min(self.batch, points)
+        steps = int(np.clip(math.ceil(self.passes * points / batch), *self.steps))
+        report = max(steps // 40, 1)
+        return Schedule(steps=steps, seconds=self.seconds, batch=batch, rate=self.rate, report=report)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of it.
+
+    Args:
+        network: the mixture; the one that went in where `share` is 0.
+        share: of the new weights in it; 0 where nothing that was learned did better on the choosing points.
+        step: after which the new weights were taken.
+        before, after: average precision on the choosing points, without and with errors of frame and light, averaged.
+        history: of the training.
+    """
+
+    network: PatchNetwork
+    share: float
+    step: int
+    before: float
+    after: float
+    history: History
+
+
+class _Kept(nn.Module):
+    """A network whose normalisation stays in evaluation mode, and which drops nothing out, while it learns."""
+
+    def __init__(self, module: PatchNetwork) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, patches: Tensor) -> Tensor:
+        out: Tensor = self.module(patches)
+        return out
+
+    def train(self, mode: bool = True) -> _Kept:
+        super().train(mode)
+        for part in self.modules():
+            if isinstance(part, _BatchNorm | nn.Dropout):
+                part.eval()
+        return self
+
+
+def mixed(old: Mapping[str, Tensor], new: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weight by weight, `share` of the new and the rest of the old; whole numbers are the new's."""
+    return {
+        name: torch.lerp(old[name], value, share) if value.is_floating_point() else value for name, value in new.items()
+    }
+
+
+def chosen_precision(network: PatchNetwork, held: Held, seed: int = 0) -> float:
+    """Average precision of matching held-out pairs: the mean of as they are, and with errors of frame and light."""
+    ready = network.eval().fused()
+    generator = torch.Generator().manual_seed(seed)
+    plain = random_frames(len(held.first), Warp(), generator)
+    off = random_frames(len(held.first), SECOND_VIEW_ERROR, generator)
+    with torch.inference_mode():
+        anchors = run_tiled(ready, crop(held.first, plain, network.patch_size))
+        second = run_tiled(ready, crop(held.second, plain, network.patch_size))
+        harder = run_tiled(ready, relight(crop(held.second, off, network.patch_size), Light(), generator))
+    same = held.ignore.clone()
+    same.fill_diagonal_(False)
+    return (matching_ap(anchors, second, same) + matching_ap(anchors, harder, same)) / 2
+
+
+def adapt(
+    network: PatchNetwork,
+    learn: PatchSet,
+    choose: PatchSet,
+    plan: Plan | None = None,
+    *,
+    out: Path,
+    device: str = "cpu",
+    seed: int = 0,
+    identity: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Adapted:
+    """Teach a descriptor the patches of a scene.
+
+    Args:
+        network: what to start from; it is not changed.
+        learn: what to learn from.
+        choose: what to choose by; of other points.
+        plan: how.
+        out: folder (made) for checkpoints and logs; a run that was stopped goes on from there.
+        device: where to train.
+        seed: of everything random.
+        identity: see `Trainer`.
+        progress: told the step and the number of steps at every choice.
+
+    Raises:
+        DataError: there are too few points to learn from or to choose by.
+        TrainingError: the loss is no number, or `out` holds another run.
+    """
+    plan = plan or Plan()
+    points = len(np.unique(learn.track))
+    if points < FEWEST_POINTS or len(choose) < 2:
+        raise DataError(
+            f"too few points to learn from: {points}, with {len(choose)} patches to choose by; at least "
+            f"{FEWEST_POINTS} are needed. Take more photos, more keypoints, or hold out less"
+        )
+    held = hold_out(choose, _PAIRS, seed)
+    old = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+    trial = copy.deepcopy(network).cpu()
+    before = chosen_precision(trial, held)
+    learner = _Kept(copy.deepcopy(network).requires_grad_(True))
+    schedule = plan.schedule(points)
+
+    def try_mixtures() -> dict[str, float]:
+        new = {name: value.detach().cpu() for name, value in learner.module.state_dict().items()}
+        found = {share: _tried(trial, mixed(old, new, share), held) for share in plan.shares}
+        share = max(found, key=lambda key: (found[key], -key))
+        if progress is not None:
+            progress(trainer.state.step, schedule.steps)
+        return {CHOICE: found[share], "share": share}
+
+    mild, strong = SECOND_VIEW, DESCRIPTOR_WARPS.itself
+    jitter = Jitter(
+        *(mild.rotation, mild.octaves, mild.shift, mild.tilt),
+        *(strong.rotation, strong.octaves, strong.shift, strong.tilt),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(
+        DescriptorTask(learner, make_loss(), Augmentation((FlipRot(), jitter), LIGHT)),
+        ConfusableSampler(learn, trial),
+        schedule,
+        out=out,
+        evaluate=try_mixtures,
+        evaluate_every=max(math.ceil(schedule.steps / plan.evaluations), 1),
+        best=Best(CHOICE),
+        device=device,
+        seed=seed,
+        identity=identity,
+        tensorboard=False,
+    )
+    history = trainer.run()
+    return _taken(trainer, network, old, before, history, held, plan)
+
+
+def _taken(
+    trainer: Trainer,
+    network: PatchNetwork,
+    old: Mapping[str, Tensor],
+    before: float,
+    history: History,
+    held: Held,
+    plan: Plan,
+) -> Adapted:
+    """The mixture of the best weights, unless what went in is as good."""
+    out = copy.deepcopy(network).cpu().eval()
+    assert trainer.out is not None
+    path = trainer.out / BEST_WEIGHTS
+    if history.best is None or history.best <= before or not path.exists():
+        return Adapted(out, 0.0, 0, before, before, history)
+    load_into(out, read_checkpoint(path).state, str(path))  # the names' prefix is taken off in reading
+    new = {name: value.clone() for name, value in out.state_dict().items()}
+    found = {share: _tried(out, mixed(old, new, share), held) for share in plan.shares}
+    share = max(found, key=lambda key: (found[key], -key))
+    out.load_state_dict(mixed(old, new, share))
+    return Adapted(out.eval(), share, history.best_step or 0, before, found[share], history)
+
+
+def _tried(network: PatchNetwork, state: Mapping[str, Tensor], held: Held) -> float:
+    network.load_state_dict(dict(state))
+    return chosen_precision(network, held)
