@@ -423,7 +423,7 @@ def test_batches_are_ready_before_they_are_asked_for_but_not_all_of_them() -> No
 
 
 def test_an_error_while_drawing_comes_out_where_the_batch_is_asked_for() -> None:
-    ready = batches(_Slow(fails=True), 8, 0, stop=50)
+    ready = batches(_Slow(fails=True), 8, 0, stop=50, threads=1)
     next(ready)
     next(ready)
     with pytest.raises(DataError, match="disk"):

@@ -21,8 +21,9 @@ def batches(
     epoch: int | None = None,
     columns: slice | None = None,
     ahead: int = 2,
+    threads: int = 2,
 ) -> Iterator[Batch]:
-    """The batches of steps `start`, ..., `stop` - 1, drawn in a thread while the step before is computed.
+    """The batches of steps `start`, ..., `stop` - 1, drawn in threads while the step before is computed.
 
     Every step has random numbers of its own, made of the seed and its number: a run that goes on at step 1000 draws
     there what an unbroken run would have drawn, however far ahead either of them was.
@@ -35,6 +36,7 @@ def batches(
         epoch: steps of an epoch, for sets mixed by epoch; the whole run when None.
         columns: read the patches of these columns only.
         ahead: batches kept ready; 0 draws in the caller's thread.
+        threads: that draw, each a batch of its own.
     """
     length = stop if epoch is None else epoch
 
@@ -45,7 +47,7 @@ def batches(
     if ahead < 1:
         yield from map(draw, range(start, stop))
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="batches") as pool:
         waiting: deque[Future[Batch]] = deque()
         try:
             for step in range(start, stop):
