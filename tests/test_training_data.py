@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -480,3 +481,41 @@ def test_two_writers_of_one_file_refuse_each_other(tmp_path: Path) -> None:
 
     found, _, _ = gather_to_file(Nosy(), tmp_path / "set.h5")
     assert equal(found, gather(Noise()))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on the size of files are POSIX's")
+def test_a_full_disk_is_told_and_costs_nothing_but_the_last_piece(tmp_path: Path) -> None:
+    script = (
+        "import resource, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "from test_training_data import *\n"
+        "from hardnet_match.training.sources import spool; spool.SYNC_SECONDS = 0\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), -1))\n"
+        "try:\n    gather_to_file(Noise(40), Path(sys.argv[2]))\n"
+        "except StoreError as error:\n    print(error)\n"
+    )
+    path = tmp_path / "set.h5"
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(path), "30000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "cannot write what is read: File too large; the same command goes on" in done.stdout
+    assert os.listdir(tmp_path) == ["set.h5.pieces"]
+    source = Noise(40)
+    found, _, _ = gather_to_file(source, path)
+    assert 0 < len(source.asked) < 40
+    assert equal(found, gather(Noise(40)))
+
+
+def test_a_set_that_will_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    made_up_set(6).save(tmp_path / "small.h5")
+    with pytest.raises(StoreError, match="more than is free"):
+        made_up_set(100).save(tmp_path / "large.h5")
+    source = Noise(100)
+    with pytest.raises(StoreError, match="more than is free"):
+        gather_to_file(source, tmp_path / "set.h5")
+    monkeypatch.undo()
+    again = Noise(100)
+    gather_to_file(again, tmp_path / "set.h5")
+    assert not again.asked  # what was read is still there
+    assert sorted(os.listdir(tmp_path)) == ["set.h5", "small.h5"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, OptionError, StoreError
+from ..errors import OptionError, StoreError
 from ..report.draw import save_picture
 from ..report.sheet import draw_sheet
 from ..store.hdf5 import acquire, release
@@ -89,7 +89,7 @@ def make_patches(
     Raises:
         OptionError: an option that cannot work, or is of no use for this kind.
         DataError: the source is no such thing, or holds nothing to learn from.
-        StoreError: the output holds something else.
+        StoreError: the output holds something else, or cannot be written.
         ImageError: the sheet cannot be written.
     """
     started = time.perf_counter()
@@ -155,8 +155,6 @@ def _sets(paths: list[Path], output: Path | None, overwrite: bool, options: dict
     lock = acquire(output)
     try:
         save_joined(output, parts, {"kind": "set", "sets": [part.name for part in parts]})
-    except OSError as error:
-        raise DataError(f"{output}: cannot write the patch set: {error.strerror or error}") from error
     finally:
         release(lock)
     return PatchSet.load(output)

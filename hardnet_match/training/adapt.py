@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,19 +30,21 @@ from .augment.pieces import FlipRot, Jitter
 from .checkpoint import BEST_WEIGHTS
 from .confusable import ConfusableSampler
 from .judge import SECOND_VIEW_ERROR, Held, hold_out
+from .logs import FIGURES, read_rows
 from .losses import make_loss
 from .patchset import PatchSet
 from .schedules import Schedule
 from .tasks import DescriptorTask
 from .trainer import Best, History, Trainer
 
-SECOND_VIEW = Warp(3.0, 0.06, 0.3, 1.06)
-LIGHT = Light(0.14, 0.12, 0.4, 0.1)
+SECOND_VIEW = Warp(1.6, 0.03, 0.16, 1.03)
+LIGHT = Light(0.07, 0.06, 0.2, 0.05)
 """Changes put on true second views while learning: little, for what they err by is there in the patches already."""
 FEWEST_POINTS = 40
 """Points below which a batch has no hard negatives."""
-CHOICE = "chosen_ap"
-_PAIRS = 600
+CHOICE, SHARE = "chosen_ap", "share"
+"""What a run is chosen by, and of which mixture it is; the names they have in its log."""
+_PAIRS = 500
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,9 @@ class Plan:
     steps: tuple[int, int] = (60, 2000)
     seconds: float = math.inf
     batch: int = 128
-    rate: float = 1e-3
-    shares: tuple[float, ...] = (0.5, 0.75, 1.0)
-    evaluations: int = 6
+    rate: float = 2e-3
+    shares: tuple[float, ...] = (0.5, 1.0)
+    evaluations: int = 4
 
     def schedule(self, points: int) -> Schedule:
         """The schedule for so many points."""
@@ -146,7 +148,6 @@ def adapt(
     device: str = "cpu",
     seed: int = 0,
     identity: Mapping[str, str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Adapted:
     """Teach a descriptor the patches of a scene.
 
@@ -159,7 +160,6 @@ def adapt(
         device: where to train.
         seed: of everything random.
         identity: see `Trainer`.
-        progress: told the step and the number of steps at every choice.
 
     Raises:
         DataError: there are too few points to learn from or to choose by.
@@ -183,9 +183,7 @@ def adapt(
         new = {name: value.detach().cpu() for name, value in learner.module.state_dict().items()}
         found = {share: _tried(trial, mixed(old, new, share), held) for share in plan.shares}
         share = max(found, key=lambda key: (found[key], -key))
-        if progress is not None:
-            progress(trainer.state.step, schedule.steps)
-        return {CHOICE: found[share], "share": share}
+        return {CHOICE: found[share], SHARE: share}
 
     mild, strong = SECOND_VIEW, DESCRIPTOR_WARPS.itself
     jitter = Jitter(
@@ -207,30 +205,22 @@ def adapt(
         tensorboard=False,
     )
     history = trainer.run()
-    return _taken(trainer, network, old, before, history, held, plan)
+    return _taken(trainer, network, old, before, history)
 
 
 def _taken(
-    trainer: Trainer,
-    network: PatchNetwork,
-    old: Mapping[str, Tensor],
-    before: float,
-    history: History,
-    held: Held,
-    plan: Plan,
+    trainer: Trainer, network: PatchNetwork, old: Mapping[str, Tensor], before: float, history: History
 ) -> Adapted:
-    """The mixture of the best weights, unless what went in is as good."""
+    """The best mixture of the run, unless what went in is as good."""
     out = copy.deepcopy(network).cpu().eval()
     assert trainer.out is not None
     path = trainer.out / BEST_WEIGHTS
-    if history.best is None or history.best <= before or not path.exists():
+    if history.best is None or history.best_step is None or history.best <= before:
         return Adapted(out, 0.0, 0, before, before, history)
+    share = [row[SHARE] for row in read_rows(trainer.out / FIGURES) if row["step"] == history.best_step][-1]
     load_into(out, read_checkpoint(path).state, str(path))  # the names' prefix is taken off in reading
-    new = {name: value.clone() for name, value in out.state_dict().items()}
-    found = {share: _tried(out, mixed(old, new, share), held) for share in plan.shares}
-    share = max(found, key=lambda key: (found[key], -key))
-    out.load_state_dict(mixed(old, new, share))
-    return Adapted(out.eval(), share, history.best_step or 0, before, found[share], history)
+    out.load_state_dict(mixed(old, out.state_dict(), share))
+    return Adapted(out.eval(), share, history.best_step, before, history.best, history)
 
 
 def _tried(network: PatchNetwork, state: Mapping[str, Tensor], held: Held) -> float:

@@ -29,7 +29,7 @@ class ConfusableSampler(PairSampler):
         group: points of a group; the batch is made of such groups.
     """
 
-    def __init__(self, observations: PatchSet, network: PatchNetwork, group: int = 4) -> None:
+    def __init__(self, observations: PatchSet, network: PatchNetwork, group: int = 8) -> None:
         super().__init__(observations, focus=0.0)
         self.group = group
         self.alike = self._alike(network)

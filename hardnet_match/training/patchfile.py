@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..errors import DataError
+from ..errors import DataError, StoreError
 from ..store.hdf5 import canonical, settings_hash
 
 FORMAT = "hardnet-match patches"
@@ -75,27 +76,41 @@ def write(
 
     Raises:
         DataError: the blocks hold another number of patches than the columns have rows.
+        StoreError: it cannot be written (no space, ...).
     """
     count = len(np.asarray(columns["track"]))
     part = path.with_name(path.name + ".part")
+    needed = count * side**2 + sum(np.asarray(values).nbytes for values in columns.values() if values is not None)
     try:
+        if shutil.disk_usage(path.parent).free < needed:
+            raise StoreError(f"{path}: the patch set needs {needed / 1e6:.0f} MB, more than is free there")
         with h5py.File(part, "w", alignment_threshold=PAGE, alignment_interval=PAGE) as file:
-            patches = file.create_dataset("patches", (count, side, side), np.uint8)
-            done = 0
-            for block in blocks:
-                if done + len(block) > count:
-                    break
-                patches[done : done + len(block)] = block
-                done += len(block)
-            if done != count:
-                raise DataError(f"{path}: {done} patches came where {count} rows were announced")
+            # Room now, content later and past HDF5: it ends the process when a disk fills up under it.
+            room = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            room.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            room.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            offset = file.create_dataset("patches", (count, side, side), np.uint8, dcpl=room).id.get_offset()
             for key, values in columns.items():
                 if values is not None:
                     file.create_dataset(key, data=values)
             file.attrs.update(format=FORMAT, version=VERSION, margin=float(margin), name=name)
             file.attrs["settings"] = canonical(settings or {})
             file.attrs["settings_hash"] = settings_hash(settings or {})
+        with part.open("r+b") as raw:
+            raw.seek(offset or 0)
+            done = 0
+            for block in blocks:
+                done += len(block)
+                if done > count:
+                    break
+                raw.write(np.ascontiguousarray(block, np.uint8).data)
+            raw.flush()
+            os.fsync(raw.fileno())
+        if done != count:
+            raise DataError(f"{path}: {done} patches came where {count} rows were announced")
         os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # h5py raises either
+        raise StoreError(f"{path}: cannot write the patch set: {getattr(error, 'strerror', None) or error}") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)

@@ -202,6 +202,9 @@ class PatchSet:
             path: the file; written whole or not at all, and it may be the one this set is mapped from.
             rows: which rows; all if None.
             settings: what made it, plain JSON values.
+
+        Raises:
+            StoreError: it cannot be written (no space, ...).
         """
         chosen = None if rows is None else _as_rows(rows)
         columns: dict[str, NDArray[Any] | None] = {
@@ -233,6 +236,7 @@ def save_joined(path: Path, parts: Iterable[PatchSet], settings: Mapping[str, An
 
     Raises:
         DataError: there is no patch, or they differ in size or margin.
+        StoreError: it cannot be written (no space, ...).
     """
     parts = _alike(parts)
     blocks = (block for part in parts for block in patchfile.blocks_of(part.patches))

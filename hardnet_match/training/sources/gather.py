@@ -69,18 +69,23 @@ def gather_to_file(
 
     Raises:
         DataError: the source is no such thing, or there is nothing in it to learn from.
-        StoreError: the file holds something else, or another process is at it.
+        StoreError: the file holds something else, another process is at it, or it cannot be written.
     """
     lock = acquire(path)
     try:
         if path.exists() and not overwrite:
             _check_same(path, source.settings())
             return PatchSet.load(path), {}, True
-        spool = Spool(path.with_name(path.name + ".pieces"), source)
         try:
-            _read_into(spool, source, began, advanced)
-        finally:
-            spool.close()
+            spool = Spool(path.with_name(path.name + ".pieces"), source)
+            try:
+                _read_into(spool, source, began, advanced)
+            finally:
+                spool.close()
+        except OSError as error:
+            raise StoreError(
+                f"{path}: cannot write what is read: {error.strerror or error}; the same command goes on from there"
+            ) from error
         skipped = {key: reason for key, reason in spool.done.items() if reason is not None}
         if not len(spool):
             spool.remove()
