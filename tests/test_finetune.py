@@ -424,7 +424,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = World(seed=5, texel=0.012)
     shots = world.render(6, SIZE)
     rng = np.random.default_rng(0)
-    points = np.concatenate([_on_surface(shot, rng, 220) for shot in shots])
+    points = np.concatenate([_on_surface(shot, rng, 110) for shot in shots])
     width, height = SIZE
     k = shots[0].K
     lines = {
