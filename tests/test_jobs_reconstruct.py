@@ -23,6 +23,7 @@ from hardnet_match.jobs.reconstruct import reconstruct_folder
 from hardnet_match.jobs.stages import Stages, fingerprint
 from hardnet_match.sfm import summarise
 from hardnet_match.sfm.inliers import inlier_matches, verified_pairs
+from hardnet_match.store import read_pairs
 
 FAST: dict[str, Any] = {"orientation": "upright", "max_keypoints": 400, "device": "cpu"}
 
@@ -131,6 +132,16 @@ def test_stages_after_a_change(made: Path, tmp_path: Path, extractor: FeatureExt
     assert (third.images, third.registered, third.pairs) == (3, 3, 3)
     # Overwriting starts anew.
     assert reconstruct_folder(photos, out, extractor, overwrite=True, **options).reused == []
+
+
+def test_pairs_by_retrieval_are_chosen_once(made: Path, tmp_path: Path, extractor: FeatureExtractor) -> None:
+    options: dict[str, Any] = {"device": "cpu", "quiet": True, "pairs": "retrieval"}
+    first = reconstruct_folder(made / "photos", tmp_path / "out", extractor, **options)
+    assert (first.registered, first.pairs, first.reused) == (4, 6, [])
+    assert len(read_pairs(tmp_path / "out" / "pairs.txt")) == 6
+    second = reconstruct_folder(made / "photos", tmp_path / "out", extractor, **options)
+    assert second.reused == ["extract", "pairs", "match", "database", "map"]
+    assert second.points == first.points
 
 
 @pytest.mark.parametrize("option", [{"mapper": "local"}, {"pairs": "nowhere.txt"}, {"max_size": 5}])

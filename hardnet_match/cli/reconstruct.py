@@ -37,7 +37,11 @@ def run(
     max_size: options.MaxSize = 1600,
     masks: options.Masks = None,
     pairs: Annotated[
-        str, typer.Option(metavar="MODE|FILE", help="exhaustive, sequential, spatial (GPS), or a pairs file.")
+        str,
+        typer.Option(
+            metavar="MODE|FILE",
+            help="exhaustive, sequential, spatial (GPS), retrieval (those that look alike), or a pairs file.",
+        ),
     ] = "exhaustive",
     overlap: options.Overlap = 10,
     method: options.Method = "smnn",

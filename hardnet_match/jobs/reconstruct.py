@@ -13,7 +13,7 @@ from .. import __version__
 from ..errors import OptionError, ReconstructionError
 from ..images import list_images
 from ..sfm import MAPPERS, reconstruct
-from ..store import FeatureReader, MatchReader, write_pairs
+from ..store import FeatureReader, MatchReader, read_pairs, write_pairs
 from .database import make_database
 from .extract import extract_folder
 from .match import match_features
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ..extractor import FeatureExtractor
 
 log = logging.getLogger(__name__)
+
+RETRIEVAL = "retrieval"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def reconstruct_folder(
         output: folder for the results, made if missing (its parent exists).
         extractor: what to extract with.
         masks, max_size, workers: as in `extract_folder`.
-        pairs: `exhaustive`, `sequential`, `spatial`, or a pairs file.
+        pairs: `exhaustive`, `sequential`, `spatial`, `retrieval` (each image with the 20 that show the same most
+            likely), or a pairs file.
         overlap: of sequential pairs.
         method, ratio, device: as in `match_features`.
         camera_mode: `auto`, `single`, `per-folder` or `per-image`: which images share a camera.
@@ -117,8 +120,8 @@ def reconstruct_folder(
     names = list_images(folder)
     if len(names) < 2:
         raise OptionError(f"{folder}: a reconstruction needs two images or more, found {len(names)}")
-    if str(pairs) not in MODES and not Path(pairs).is_file():
-        raise OptionError(f"pairs {str(pairs)!r} is neither one of {', '.join(MODES)} nor a file")
+    if str(pairs) not in (*MODES, RETRIEVAL) and not Path(pairs).is_file():
+        raise OptionError(f"pairs {str(pairs)!r} is neither one of {', '.join((*MODES, RETRIEVAL))} nor a file")
     output.mkdir(exist_ok=True)
     features, matches, database = output / "features.h5", output / "matches.h5", output / "database.db"
     stages = Stages(output / "stages.json", overwrite)
@@ -138,6 +141,8 @@ def reconstruct_folder(
             chosen = choose_pairs(folder, str(pairs), names=whole, overlap=overlap)
             wanted, chosen_skipped = chosen.pairs, chosen.skipped
             write_pairs(output / "pairs.txt", wanted)
+        elif str(pairs) == RETRIEVAL:
+            wanted = _retrieved(stages, features, whole, output / "pairs.txt", quiet)
         matched = match_features(
             features, matches, wanted,
             method=method, ratio=ratio, device=device, overwrite=overwrite, quiet=quiet,
@@ -185,6 +190,20 @@ def reconstruct_folder(
             f"{made['inliers']} inliers ({problem}); try more keypoints, another preset, or photos that overlap more"
         ) from problem
     return summary
+
+
+def _retrieved(stages: Stages, features: Path, names: list[str], output: Path, quiet: bool) -> list[tuple[str, str]]:
+    """Pairs by retrieval, those of an earlier run if they are of the same features."""
+    from .pair_selection import TOP, WORDS, retrieval_pairs
+
+    with FeatureReader(features) as reader:
+        source = fingerprint(reader.settings_hash, names, TOP, WORDS)
+    if stages.result("pairs", source) is not None and output.is_file():
+        return read_pairs(output)
+    pairs = retrieval_pairs(features, TOP, words=WORDS, names=names, quiet=quiet).pairs
+    write_pairs(output, pairs)
+    stages.record("pairs", source, len(pairs))
+    return pairs
 
 
 def _source(features: Path, matches: Path, names: list[str], *options: str) -> str:
