@@ -19,7 +19,6 @@ from hardnet_match.training.augment import (
     Light,
     Warp,
     crop,
-    flip_or_transpose,
     random_frames,
     random_tilt,
     relight,
@@ -107,23 +106,6 @@ def test_random_frames_stay_within_their_limits() -> None:
     ratio = torch.linalg.svdvals(tilts)
     torch.testing.assert_close(torch.linalg.det(tilts), torch.ones(2000), atol=1e-4, rtol=0)
     assert 2.8 < float((ratio[:, 0] / ratio[:, 1]).max()) <= 3.0 + 1e-4
-
-
-def test_both_of_a_pair_are_mirrored_alike() -> None:
-    patches = torch.rand(64, 1, 32, 32)
-    one, other = flip_or_transpose(torch.stack([patches, patches]), torch.Generator().manual_seed(0))
-    assert torch.equal(one, other)
-    forms = {
-        name: sum(bool(torch.equal(out, form(patch))) for out, patch in zip(one, patches, strict=True))
-        for name, form in {
-            "same": lambda p: p,
-            "transposed": lambda p: p.mT,
-            "mirrored": lambda p: p.flip(-1),
-            "both": lambda p: p.mT.flip(-1),
-        }.items()
-    }
-    assert sum(forms.values()) == 64
-    assert min(forms.values()) > 5
 
 
 def test_light_changes_leave_the_content() -> None:

@@ -156,11 +156,3 @@ def sampling_grid(frames: Tensor, size: int) -> Tensor:
     across = steps[:, None] * frames[:, None, :, 0]
     down = steps[:, None] * frames[:, None, :, 1] + frames[:, None, :, 2]
     return across[:, None] + down[:, :, None]
-
-
-def flip_or_transpose(pairs: Tensor, generator: torch.Generator) -> Tensor:
-    """(P, N, 1, S, S): transpose with probability a half and mirror with probability a half, alike along P."""
-    count = pairs.shape[1]
-    coins = torch.rand(2, count, generator=generator, device=generator.device) < 0.5
-    pairs = torch.where(coins[0][None, :, None, None, None], pairs.mT, pairs)
-    return torch.where(coins[1][None, :, None, None, None], pairs.flip(-1), pairs)

@@ -3,8 +3,8 @@
 from .dynamic import DynamicSoftMargin
 from .geometry import angle_loss, shape_distance
 from .make import LOSSES, MINING, Loss, LossOptions, make_loss
-from .mining import distance_matrix, hardest_in_batch
-from .pairs import hard_negative_constant_loss, hardnegc_loss, hardnet_loss, l2net_loss
+from .mining import distance_matrix
+from .pairs import constant_negative_loss, hardnegc_loss, l2net_loss
 from .regularisers import correlation_penalty, global_orthogonal, second_order
 from .tuples import triplet_margin_tuples
 
@@ -15,13 +15,11 @@ __all__ = [
     "Loss",
     "LossOptions",
     "angle_loss",
+    "constant_negative_loss",
     "correlation_penalty",
     "distance_matrix",
     "global_orthogonal",
-    "hard_negative_constant_loss",
-    "hardest_in_batch",
     "hardnegc_loss",
-    "hardnet_loss",
     "l2net_loss",
     "make_loss",
     "second_order",

@@ -20,7 +20,7 @@ from .mining import (
     pair_distance,
     random_of_batch,
 )
-from .pairs import KINDS, average, compare, hard_negative_constant_loss, hardnegc_loss, l2net_loss
+from .pairs import KINDS, average, compare, constant_negative_loss, hardnegc_loss, l2net_loss
 from .regularisers import correlation_penalty, global_orthogonal, second_order
 from .tuples import triplet_margin_tuples
 
@@ -126,7 +126,7 @@ class Loss(nn.Module):
         elif options.name == "hardnegc":
             loss = hardnegc_loss(anchors, positives, options.margin, excluded=excluded)
         elif options.name == "constant_negative":
-            loss = hard_negative_constant_loss(anchors, positives, options.margin, ignore=excluded)
+            loss = constant_negative_loss(anchors, positives, options.margin, excluded=excluded)
         elif options.name == "positive_distance":
             loss = pair_distance(anchors, positives).mean()
         else:

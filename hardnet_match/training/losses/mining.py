@@ -39,24 +39,6 @@ def negatives_of(distances: Tensor, excluded: Tensor) -> Tensor:
     return pushed + FAR * (pushed < DUPLICATE).to(distances.dtype)
 
 
-def hardest_in_batch(
-    anchors: Tensor, positives: Tensor, *, anchor_swap: bool = True, ignore: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Distance of each pair, and of the closest negative in the batch.
-
-    Args:
-        anchors, positives: (N, D).
-        anchor_swap: look among the anchors as well, as seen from the positive.
-        ignore: (N, N) bool, pairs that are no negatives although their numbers differ.
-
-    Returns:
-        (N,) and (N,) distances.
-    """
-    distances = distance_matrix(anchors, positives)
-    negatives = negatives_of(distances, no_negatives(_numbers(anchors), ignore))
-    return distances.diagonal(), hardest(negatives, anchor_swap=anchor_swap)
-
-
 def hardest(negatives: Tensor, *, anchor_swap: bool = True) -> Tensor:
     """(N,) least distance of every row of (N, N), and of every column where the anchor may be swapped."""
     closest = negatives.min(dim=1).values
@@ -81,7 +63,3 @@ def hardest_of_all(anchors: Tensor, positives: Tensor, excluded: Tensor) -> Tens
     either = excluded | excluded.T
     one, other = (negatives_of(distance_matrix(rows, rows), either) for rows in (anchors, positives))
     return torch.stack([hardest(both), one.min(dim=1).values, other.min(dim=1).values]).min(dim=0).values
-
-
-def _numbers(rows: Tensor) -> Tensor:
-    return torch.arange(len(rows), device=rows.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .mining import distance_matrix, hardest, hardest_in_batch, negatives_of, no_negatives
+from .mining import distance_matrix, hardest, negatives_of
 
 KINDS = ("triplet_margin", "softmax", "contrastive", "quadratic_hinge")
 
@@ -59,30 +59,29 @@ def l2net_loss(
     """
     closeness = 2 - distance_matrix(anchors, positives)
     if excluded is not None:
-        own = torch.eye(len(anchors), dtype=torch.bool, device=anchors.device)
-        closeness = closeness.masked_fill(excluded & ~own, float("-inf"))
+        closeness = closeness.masked_fill(excluded & ~_own(anchors), float("-inf"))
     loss = closeness.logsumexp(dim=1) - closeness.diagonal()
     if anchor_swap:
         loss = loss + closeness.logsumexp(dim=0) - closeness.diagonal()
     return loss.mean()
 
 
-def hardnet_loss(anchors: Tensor, positives: Tensor, margin: float = 1.0, *, ignore: Tensor | None = None) -> Tensor:
-    """Triplet margin with the hardest negative in the batch (Mishchuk et al., NIPS 2017), mean over the batch."""
-    positive, negative = hardest_in_batch(anchors, positives, ignore=ignore)
-    return (margin + positive - negative).clamp(min=0).mean()
-
-
-def hard_negative_constant_loss(
-    anchors: Tensor, positives: Tensor, margin: float = 1.0, *, ignore: Tensor | None = None
+def constant_negative_loss(
+    anchors: Tensor, positives: Tensor, margin: float = 1.0, *, excluded: Tensor | None = None
 ) -> Tensor:
-    """The same with the negative distance held constant: a stricter relative of HardNegC.
+    """Triplet margin with the hardest negative's distance held constant: a stricter relative of HardNegC.
 
     The gradient only pulls matching patches together, and only where a negative is within the margin: the shape may
     not buy distance from the negatives by becoming degenerate.
+
+    Args:
+        anchors, positives: (N, D).
+        margin: of the hinge.
+        excluded: (N, N) bool, pairs that are no negatives; the own pairs when None.
     """
-    positive, negative = hardest_in_batch(anchors, positives, ignore=ignore)
-    return (margin + positive - negative.detach()).clamp(min=0).mean()
+    distances = distance_matrix(anchors, positives)
+    negative = hardest(negatives_of(distances.detach(), _own(anchors) if excluded is None else excluded))
+    return (margin + distances.diagonal() - negative).clamp(min=0).mean()
 
 
 def hardnegc_loss(anchors: Tensor, positives: Tensor, margin: float = 1.0, *, excluded: Tensor | None = None) -> Tensor:
@@ -98,8 +97,7 @@ def hardnegc_loss(anchors: Tensor, positives: Tensor, margin: float = 1.0, *, ex
     """
     distances = distance_matrix(anchors, positives)
     positive = distances.diagonal()
-    if excluded is None:
-        excluded = no_negatives(torch.arange(len(anchors), device=anchors.device), None)
+    excluded = _own(anchors) if excluded is None else excluded
     by_anchor = negatives_of(distance_matrix(anchors, positives.detach()), excluded)
     by_positive = negatives_of(distance_matrix(anchors.detach(), positives), excluded)
     halves = [
@@ -107,3 +105,7 @@ def hardnegc_loss(anchors: Tensor, positives: Tensor, margin: float = 1.0, *, ex
         for negatives in (by_anchor, by_positive.T)
     ]
     return (halves[0] + halves[1]) / 2
+
+
+def _own(rows: Tensor) -> Tensor:
+    return torch.eye(len(rows), dtype=torch.bool, device=rows.device)
