@@ -98,7 +98,8 @@ def ranked(index: Index, codebook: Codebook, queries: list[Features]) -> list[ND
 
 def compare(options: argparse.Namespace) -> None:
     with FeatureReader(options.features) as reader:
-        images = [(name, reader.read(name)) for name in reader.names()]
+        names = reader.names()
+        images = [(name, reader.read(name)) for name in names[:: max(len(names) // options.images, 1)]]
     images = [(name, features) for name, features in images if len(features)]
     everything = np.concatenate([features.descriptors for _, features in images]).astype(np.float32)
     if options.codebook and (options.codebook / "codebook.json").exists():
@@ -233,6 +234,7 @@ def main() -> None:
     side.add_argument("--words", type=int, default=65536)
     side.add_argument("--sample", type=int, default=500_000, help="descriptors to train the codebook on")
     side.add_argument("--codebook", type=Path, help="folder to keep the codebook in, or to take it from")
+    side.add_argument("--images", type=int, default=1 << 30, help="about so many images of the file, evenly spread")
     side.add_argument("--queries", type=int, default=20)
     side.add_argument("--repeats", type=int, default=3)
     side.set_defaults(run=compare)

@@ -19,6 +19,7 @@ from .bits import hamming, pack_signs, words_of
 from .method import Batch, Method, Postings, View, inverse_frequency
 from .query import Query
 
+# Of how many rows a group may be that is summed together with all the others.
 ADDED_TOGETHER = 6
 
 
