@@ -410,6 +410,10 @@ def test_ctrl_c_keeps_the_pieces_that_were_read(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         gather_to_file(Pressed(), tmp_path / "set.h5")
     assert not (tmp_path / "set.h5").exists()
+    shutil.copytree(tmp_path / "set.h5.pieces", tmp_path / "other.h5.pieces")
+    anew = Noise()
+    gather_to_file(anew, tmp_path / "other.h5", overwrite=True)
+    assert len(anew.asked) == 6
     source = Noise()
     counts: list[tuple[int, int]] = []
     found, _, _ = gather_to_file(source, tmp_path / "set.h5", began=lambda *numbers: counts.append(numbers))

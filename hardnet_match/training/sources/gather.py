@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def gather_to_file(
     Args:
         source: what to read.
         path: the HDF5 file.
-        overwrite: replace a set that was made from something else.
+        overwrite: replace what is there, and start anew rather than go on.
         began: called with the number of pieces, and how many of them an earlier call has read.
         advanced: called after each piece.
 
@@ -76,8 +77,11 @@ def gather_to_file(
         if path.exists() and not overwrite:
             _check_same(path, source.settings())
             return PatchSet.load(path), {}, True
+        folder = path.with_name(path.name + ".pieces")
+        if overwrite:
+            shutil.rmtree(folder, ignore_errors=True)
         try:
-            spool = Spool(path.with_name(path.name + ".pieces"), source)
+            spool = Spool(folder, source)
             try:
                 _read_into(spool, source, began, advanced)
             finally:
