@@ -121,8 +121,20 @@ def test_what_is_wrong_is_told(change: str, words: list[str], tmp_path: Path) ->
         assert word in str(told.value)
 
 
+def test_every_set_has_the_pieces_that_name_it() -> None:
+    univ = recipes.read(recipes.find("hardnet8-univ"))
+    augment = assemble.make_augmentations(univ)
+    assert [[type(piece).__name__ for piece in one.geometry] for one in augment.each] == [
+        ["FlipRot", "Amos"],
+        ["FlipRot"],
+    ]
+
+
 def test_what_does_not_go_together_is_told() -> None:
     for values, word in (
+        ({"augment": {"amos": {"sets": ["b"]}}}, "augment.amos.sets.*'b'"),
+        ({"augment": {"amos": {"sets": "a"}}}, "augment.amos.sets"),
+        ({"augment": {"amos": {"sets": ["a"]}}, "data": {"train": ["a", "b"]}}, "data.mix batch or epoch"),
         ({"augment": ["flip"]}, "flip"),
         ({"loss": {"name": "tripletmargin"}}, "tripletmargin"),
         ({"data": {"train": ["a"], "views": 4}}, "views"),

@@ -15,7 +15,7 @@ from ..inference import PatchNetwork
 from ..orientation import OriNet
 from ..shape import AffNet
 from ..weights import load_into, read_checkpoint, resolve
-from .augment import Light, make_augmentation
+from .augment import Augmentation, AugmentationBySet, Light, make_augmentation
 from .evaluation import (
     LOWEST,
     EvaluationSet,
@@ -77,6 +77,30 @@ def make_sampler(recipe: Recipe, sets: Sequence[PatchSet]) -> Sampler:
     return MixedSampler([one(observations) for observations in sets], data.mix, list(data.weights) or None)
 
 
+def make_augmentations(recipe: Recipe) -> Augmentation | AugmentationBySet:
+    """The recipe's augmentation; one for each training set where a piece names those it is put on (`sets`).
+
+    Raises:
+        OptionError: an unknown piece, option or set, or batches that are of several sets.
+    """
+    data, pieces = recipe.data, recipe.augment
+    told = {name: options["sets"] for name, options in pieces.items() if "sets" in options}
+    if not told:
+        return make_augmentation(pieces)
+    for piece, sets in told.items():
+        unknown = [name for name in sets if name not in data.train] if isinstance(sets, list | tuple) else [sets]
+        if unknown:
+            raise OptionError(f"augment.{piece}.sets is a list of names of data.train, got {unknown[0]!r}")
+    if recipe.task != "descriptor" or (len(data.train) > 1 and data.mix not in ("batch", "epoch")):
+        raise OptionError("augment.*.sets is for descriptors, with data.mix batch or epoch: every batch is of one set")
+
+    def of(name: str) -> Augmentation:
+        mine = {piece: options for piece, options in pieces.items() if name in told.get(piece, (name,))}
+        return make_augmentation({p: {k: v for k, v in o.items() if k != "sets"} for p, o in mine.items()})
+
+    return AugmentationBySet(tuple(of(name) for name in data.train))
+
+
 def make_task(recipe: Recipe, network: PatchNetwork, descriptor: PatchNetwork | None) -> Task:
     """The recipe's task.
 
@@ -89,11 +113,12 @@ def make_task(recipe: Recipe, network: PatchNetwork, descriptor: PatchNetwork | 
         OptionError: the parts do not go together.
     """
     loss: Loss = make_loss(**asdict(recipe.loss))
-    augment = make_augmentation(recipe.augment)
+    augment = make_augmentations(recipe)
     if loss.views is not None and loss.views == 2 and recipe.data.views > 2:
         raise OptionError(f"the loss {recipe.loss.name} takes pairs, and data.views is {recipe.data.views}")
     if recipe.task == "descriptor":
         return DescriptorTask(network, loss, augment)
+    assert isinstance(augment, Augmentation)
     if recipe.data.views > 2:
         raise OptionError(f"the task {recipe.task} takes pairs, and data.views is {recipe.data.views}")
     learn = recipe.learn

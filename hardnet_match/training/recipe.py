@@ -220,8 +220,9 @@ class Recipe:
         task: `descriptor`, `shape` or `orientation`.
         about: in words.
         augment: pieces put on the patches, in order, with their options, see `augment.make_augmentation`; a list of
-            names where none has any. Shapes and orientations have turns and stretches of their own without it; with it,
-            they learn from `loss` alone, as the originals do.
+            names where none has any. `sets` of a piece are the training sets it is put on, all by default. Shapes and
+            orientations have turns and stretches of their own without it; with it, they learn from `loss` alone, as
+            the originals do.
         seed: of everything random.
     """
 

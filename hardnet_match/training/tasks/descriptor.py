@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..augment import Augmentation
+from ..augment import Augmentation, AugmentationBySet
 from ..losses import Loss
 from ..sampling import TensorBatch
 from .moment import Moment, at_least_float32
@@ -24,7 +24,7 @@ class DescriptorTask:
 
     head: nn.Module | None = None
 
-    def __init__(self, network: nn.Module, loss: Loss, augment: Augmentation) -> None:
+    def __init__(self, network: nn.Module, loss: Loss, augment: Augmentation | AugmentationBySet) -> None:
         self.network, self.loss_of, self.augment = network, loss, augment
 
     def prepare(self, device: torch.device) -> None:
