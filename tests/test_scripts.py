@@ -59,3 +59,45 @@ def test_batches() -> None:
     assert shares["training step"] == 100
     assert 0 < shares["draw labels and patches"] <= shares["draw and read"] * 1.5
     assert 0 <= shares["waiting, drawn ahead"] < 100
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rendered places of three photos each, a folder a place."""
+    folder = tmp_path_factory.mktemp("places")
+    for seed, name in ((1, "east"), (2, "west")):
+        (folder / name).mkdir()
+        for number, view in enumerate(World(seed=seed).render(3, (240, 180))):
+            cv2.imwrite(str(folder / name / f"{number}.png"), cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR))
+    return folder
+
+
+def rows_of(table: str) -> dict[str, list[str]]:
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    return {row[0]: row[1:] for row in cells}
+
+
+def test_originals_table(places: Path, tmp_path: Path) -> None:
+    arguments = [str(places), "--ground-truth", str(places), "--work", str(tmp_path / "work"), "--words", "64"]
+    arguments += ["--features", "RootSIFT", "AffNet+HardNet", "--max-keypoints", "200", "--verify", "6"]
+    table = run("bench_originals_table.py", *arguments)
+    rows = rows_of(table)
+    assert rows["features"][:6] == ["protocol", "BoW", "BoW+SV", "BoW+SV+QE", "ASMK", "HQE+MA"]
+    for label in ("RootSIFT", "AffNet+HardNet"):
+        assert rows[label][0] == "groups"
+        figures = [float(cell) for cell in rows[label][1:6]]
+        assert all(0 < figure <= 100 for figure in figures)
+        assert max(figures) == 100
+    assert "64 words learnt on the photos themselves; 6 queries" in table
+
+
+def test_pair_selection(places: Path, tmp_path: Path) -> None:
+    arguments = [str(places), "--work", str(tmp_path / "work"), "--words", "64", "--top", "2", "--max-keypoints", "300"]
+    rows = rows_of(run("bench_pair_selection.py", *arguments))
+    assert rows["exhaustive"][:2] == ["15", "100.0 %"]
+    assert rows["scenes known"][:2] == ["6", "40.0 %"]
+    assert rows["top 2"][:2] == ["6", "40.0 %"]
+    registered = {
+        title: int(row[4].partition("/")[0]) for title, row in rows.items() if title in ("exhaustive", "top 2")
+    }
+    assert registered["top 2"] >= 3
