@@ -21,6 +21,7 @@ from .descriptors import DESCRIPTORS, HardNet, HardNet8, HardNetPS, HardTFeat, T
 from .descriptors.base import DescriptorNetwork
 from .errors import OptionError, WeightsError
 from .inference import PatchNetwork
+from .l2net import without_initialisation
 from .orientation import ORIENTATIONS, OriNet
 from .shape import SHAPES, AffNet
 
@@ -248,7 +249,8 @@ def _from_weights(source: str | Path, wanted: Architecture | None, kind: str | N
             f"{source}: of no network known here (its tensors: {', '.join(list(state)[:3])}, ...); "
             f"networks are {', '.join(name for name, known in ARCHITECTURES.items() if known.trainable)}"
         ) from error
-    network = architecture.make()
+    with without_initialisation():
+        network = architecture.make()
     weight_files.load_into(network, state, str(source))
     return Loaded(network.eval(), architecture, str(source), about)
 

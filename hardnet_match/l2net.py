@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from torch import nn
+
+_WANTED = ContextVar("initialisation", default=True)
+
+
+@contextmanager
+def without_initialisation() -> Iterator[None]:
+    """Networks made inside are not initialised as the originals' are: for weights that are loaded at once. The
+    orthogonal start of a HardNet8 takes longer than reading its file."""
+    token = _WANTED.set(False)
+    try:
+        yield
+    finally:
+        _WANTED.reset(token)
 
 
 def convolution_block(channels_in: int, channels_out: int, stride: int = 1, *, plain: bool = True) -> list[nn.Module]:
@@ -31,6 +46,8 @@ def trunk(widths: Sequence[int] = (32, 64, 128), *, plain: bool = True) -> list[
 
 def orthogonal_(layers: nn.Module, gain: float) -> None:
     """The originals' initialisation: orthogonal convolutions with the given gain, biases 0.01."""
+    if not _WANTED.get():
+        return
     for module in layers.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.orthogonal_(module.weight, gain=gain)
