@@ -289,7 +289,7 @@ def test_a_search_with_expansion_verifies_with_all_features(town: Town, indices:
     full = search(index, query, Plan(verify=10, expand=True))
     assert len(full.lafs) > len(plain.lafs) == len(query)
     for found in (plain, full):
-        assert len(found.transforms) == 10
+        assert len(found.pairs) == 10
         assert 0 in found.images[:5]
         for place, pairs in found.pairs.items():
             assert len(pairs) == found.inliers[place]

@@ -21,8 +21,9 @@ from hardnet_match.retrieval.affine import (
     least_squares,
     moments,
 )
+from hardnet_match.retrieval.consensus import WIDE
 from hardnet_match.retrieval.tentative import Candidates, tentative_matches
-from hardnet_match.retrieval.verification import WIDE, Settings, rerank, verify
+from hardnet_match.retrieval.verification import Settings, rerank, verify
 
 EMPTY = np.zeros((0, 2, 3), np.float32)
 
@@ -105,10 +106,21 @@ def plain_verify(query: np.ndarray, words: np.ndarray, lafs: np.ndarray, image_w
             targets += [weight * lafs[j, :, 2], axis * lafs[j, :, 0], axis * lafs[j, :, 1]]
         return np.asarray(np.linalg.lstsq(np.array(rows, float), np.array(targets, float), rcond=None)[0].T)
 
+    def alike(first: np.ndarray, second: np.ndarray) -> bool:
+        """Whether two transforms turn and scale alike."""
+        assert how.agreement is not None
+        left, _, right = np.linalg.svd(first[:, :2] @ np.linalg.inv(second[:, :2]))
+        rotation = left @ right
+        angle = abs(np.rad2deg(np.arctan2(rotation[1, 0], rotation[0, 0])))
+        ratio = np.sqrt(np.linalg.det(first[:, :2]) / np.linalg.det(second[:, :2]))
+        return bool(1 / how.agreement[0] <= ratio <= how.agreement[0] and angle <= how.agreement[1])
+
     hypotheses = []
+    own: list[Any] = []
     for i, j in pairs:
         a = lafs[j, :, :2].astype(float) @ np.linalg.inv(query[i, :, :2].astype(float))
         model = np.concatenate([a, (lafs[j, :, 2] - a @ query[i, :, 2])[:, None]], axis=1)
+        own.append(model if believed(model) else None)
         if believed(model):
             hypotheses.append(model)
     best: tuple[int, float, Any, list[tuple[int, int]]] = (0, 0.0, None, [])
@@ -122,6 +134,8 @@ def plain_verify(query: np.ndarray, words: np.ndarray, lafs: np.ndarray, image_w
         single: list[tuple[int, int]] = []
         for k in np.argsort(error, kind="stable"):
             i, j = pairs[k]
+            if own[k] is None or not alike(own[k], kept):
+                continue
             if error[k] < reach(kept) ** 2 and all(i != a and j != b for a, b in single):
                 single.append((i, j))
         if (len(single), score(kept)) > best[:2]:
@@ -278,6 +292,22 @@ def test_what_no_camera_does_is_not_believed(a: list[list[float]]) -> None:
     assert a[0][0] < 0 or verify(query, words, joined([(seen, words)]), settings=loose).inliers[0] == 40
 
 
+def test_inliers_agree_with_the_transform_in_size_and_angle() -> None:
+    rng = np.random.default_rng(13)
+    query, words = random_frames(rng, 60), np.arange(60)
+    transform = random_affine(rng)
+    seen = apply_to_frames(transform, query)
+    # In the right place by accident: ten are turned, ten are of another size.
+    seen[:10, :, :2] = seen[:10, :, :2] @ np.array([[0, 1], [-1, 0]], np.float32)
+    seen[10:20, :, :2] *= 3
+    images = joined([(seen, words)])
+    found = verify(query, words, images)
+    assert set(found.pairs[:, 0].tolist()) == set(range(20, 60))
+    assert verify(query, words, images, settings=Settings(agreement=None)).inliers[0] == 60
+    wide = verify(query, words, images, settings=Settings(agreement=(4.0, 30.0)))
+    assert set(wide.pairs[:, 0].tolist()) == set(range(10, 60))
+
+
 def test_shrinking_all_to_a_spot_is_no_geometry() -> None:
     rng = np.random.default_rng(9)
     query, words = random_frames(rng, 60), np.arange(60)
@@ -388,8 +418,9 @@ def test_what_cannot_be_verified_is_told() -> None:
         verify(lafs, words, one, threshold=0.0)
     with pytest.raises(OptionError):
         Limits(scale=0.5)
-    with pytest.raises(OptionError):
-        Settings(max_matches=10**6)
+    for setting in ({"max_matches": 10**6}, {"refined": 0}, {"rounds": -1}, {"agreement": (0.5, 30.0)}):
+        with pytest.raises(OptionError):
+            Settings(**setting)
 
 
 def test_least_squares_and_frames_agree_on_exact_matches() -> None:

@@ -78,14 +78,16 @@ def from_frames(first: Array, second: Array, *, similarity: bool = False) -> Arr
         (M, 2, 3), not finite where the first frame is singular.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        a = second[..., :2] @ inverse(first[..., :2])
+        back = inverse(first[..., :2])
+        a = second[..., 0, None] * back[..., None, 0, :] + second[..., 1, None] * back[..., None, 1, :]
         if similarity:
             cos, sin = a[..., 0, 0] + a[..., 1, 1], a[..., 1, 0] - a[..., 0, 1]
             size = np.sqrt(np.abs(determinant(a))) / np.maximum(np.hypot(cos, sin), 1e-300)
             mirrored = np.where(determinant(a) < 0, np.nan, size)
             cos, sin = cos * mirrored, sin * mirrored
             a = np.stack([cos, -sin, sin, cos], axis=-1).reshape(a.shape)
-        return np.concatenate([a, second[..., 2:] - a @ first[..., 2:]], axis=-1)
+        moved = a[..., 0] * first[..., 0, 2, None] + a[..., 1] * first[..., 1, 2, None]
+        return np.concatenate([a, (second[..., 2] - moved)[..., None]], axis=-1)
 
 
 def moments(first: Array, second: Array, frame_weight: float = FRAME_WEIGHT) -> Array:
@@ -94,12 +96,15 @@ def moments(first: Array, second: Array, frame_weight: float = FRAME_WEIGHT) -> 
     The columns are xx xy yy x y 1 ux uy vx vy u v, centres x y in the first and u v in the second image, with the
     products of the axes, weighted, added to the second-order ones.
     """
-    x, u = first[..., 2], second[..., 2]
-    one = np.ones((*x.shape[:-1], 1))
-    xx = x[..., :, None] * x[..., None, :] + frame_weight * first[..., :2] @ np.swapaxes(first[..., :2], -1, -2)
-    ux = u[..., :, None] * x[..., None, :] + frame_weight * second[..., :2] @ np.swapaxes(first[..., :2], -1, -2)
-    square = [xx[..., 0, 0, None], xx[..., 0, 1, None], xx[..., 1, 1, None]]
-    return np.concatenate([*square, x, one, ux.reshape(*x.shape[:-1], 4), u], axis=-1)
+    # Element by element: numpy is slow at very many very small matrix products.
+    p, q = first.reshape(*first.shape[:-2], 6), second.reshape(*second.shape[:-2], 6)
+    sums = np.empty((*p.shape[:-1], 12))
+    sums[..., 3:5], sums[..., 5], sums[..., 10:12] = p[..., 2::3], 1, q[..., 2::3]
+    pairs = ((0, p, 0, 0), (1, p, 0, 3), (2, p, 3, 3), (6, q, 0, 0), (7, q, 0, 3), (8, q, 3, 0), (9, q, 3, 3))
+    for column, left, i, j in pairs:
+        axes = left[..., i] * p[..., j] + left[..., i + 1] * p[..., j + 1]
+        sums[..., column] = left[..., i + 2] * p[..., j + 2] + frame_weight * axes
+    return sums
 
 
 def least_squares(sums: Array) -> Array:

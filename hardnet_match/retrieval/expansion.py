@@ -51,7 +51,7 @@ class Expansion:
 
     kind: str = "average"
     alpha: float = 3.0
-    minimum: int = 12
+    minimum: int = 8
     images: int = 20
 
     def __post_init__(self) -> None:

@@ -17,17 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, OptionError
 from ..frames import make_upright
-from .affine import Array, Limits, from_frames, least_squares, moments
+from .affine import Array, Limits, from_frames, moments
+from .consensus import agree, one_to_one, refine, score
 from .tentative import HasGeometry, Tentative, tentative_matches
 
 # Matches of an image are padded to one of these counts, so that what is computed for it never depends on others.
 PADDED = np.array([4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096])
-# Residuals held at a time: small enough for a processor's cache, large enough to hide numpy's overhead.
-BLOCK = 1 << 18
-
-# One frame alone is off far away from it: the first rounds of least squares also draw in what lies outside, up to so
-# many thresholds.
-WIDE = (3.0, 2.0, 1.0)
+# Matches refined at a time, which hides numpy's overhead, and residuals of hypotheses held at a time, which a
+# processor's cache must hold.
+MATCHES_AT_ONCE = 1 << 14
+RESIDUALS_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -43,16 +42,19 @@ class Settings:
         max_hypotheses: matches of an image that are tried as hypotheses, the least bursty first.
         refined: the best hypotheses of an image that are refined.
         rounds: rounds of least squares.
+        agreement: the largest ratio of sizes and the largest angle in degrees between an inlier's own hypothesis and
+            the image's transform; None not to look.
         limits: which transforms are believed.
     """
 
-    threshold: float = 12.0
+    threshold: float = 16.0
     upright: bool = False
     similarity: bool = False
     max_matches: int = 1024
     max_hypotheses: int = 512
     refined: int = 3
     rounds: int = 4
+    agreement: tuple[float, float] | None = (2.0, 30.0)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -62,6 +64,8 @@ class Settings:
             raise OptionError(f"max_matches must be 1 to {PADDED[-1]}, got {self.max_matches}")
         if min(self.max_hypotheses, self.refined) < 1 or self.rounds < 0:
             raise OptionError("verification needs at least one hypothesis, one of them refined, and rounds >= 0")
+        if self.agreement is not None and not (self.agreement[0] >= 1 and self.agreement[1] >= 0):
+            raise OptionError(f"agreement is a ratio of 1 or more and an angle of 0 or more, got {self.agreement}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +166,8 @@ class _Table(NamedTuple):
     matches: Tentative
     ends: NDArray[np.int64]
     hypotheses: Array  # (M, 2, 3), zero where not to be believed
-    believed: NDArray[np.bool_]  # (M,)
+    hypothesis_rows: NDArray[np.int64]  # the matches whose hypotheses are to be believed
+    hypothesis_ends: NDArray[np.int64]  # where those of each image start among them
     moments: Array  # (M, 12)
     points: NDArray[np.float32]  # (M, 4) x y u v
     weight: NDArray[np.float32]  # (M,)
@@ -180,7 +185,7 @@ class _Table(NamedTuple):
         some = np.flatnonzero(np.diff(ends))
         for middle, lafs in ((origin, first), (origins, second)):
             if len(some):
-                low, high = (reach.reduceat(lafs[..., 2], ends[some], axis=0) for reach in (np.minimum, np.maximum))
+                low, high = (each.reduceat(lafs[..., 2], ends[some], axis=0) for each in (np.minimum, np.maximum))
                 middle[some] = (low + high) / 2
         first, second = first.copy(), second.copy()
         first[..., 2] -= origin[matches.image]
@@ -188,10 +193,12 @@ class _Table(NamedTuple):
         hypotheses = from_frames(first, second, similarity=settings.similarity)
         believed = settings.limits.allow(hypotheses)
         hypotheses[~believed] = 0
+        rows = np.flatnonzero(believed)
+        row_ends = np.searchsorted(rows, ends)
         points = np.concatenate([first[..., 2], second[..., 2]], axis=1).astype(np.float32)
         weight = (1 / matches.crowd).astype(np.float32)
         return _Table(
-            matches, ends, hypotheses, believed, moments(first, second), points, weight, origin, origins
+            matches, ends, hypotheses, rows, row_ends, moments(first, second), points, weight, origin, origins
         )  # fmt: skip
 
 
@@ -207,7 +214,7 @@ def _blocks(counts: NDArray[np.int64], settings: Settings) -> Iterator[tuple[NDA
     padded = PADDED[np.searchsorted(PADDED, counts)]
     for size in np.unique(padded[counts > 0]).tolist():
         images = np.flatnonzero((padded == size) & (counts > 0))
-        step = max(1, BLOCK // (size * min(size, settings.max_hypotheses)))
+        step = max(1, MATCHES_AT_ONCE // size)
         for start in range(0, len(images), step):
             yield images[start : start + step], size
 
@@ -218,26 +225,28 @@ def _verify_block(table: _Table, images: NDArray[np.int64], size: int, settings:
     rows = np.where(inside, start[:, None] + np.arange(size), start[:, None])
     weight = np.where(inside, table.weight[rows], np.float32(0))
 
-    tried = rows[:, : settings.max_hypotheses]
-    scores = _score(table.hypotheses[tried], table.points[rows], weight, settings.threshold)
-    scores[~(table.believed[tried] & inside[:, : settings.max_hypotheses])] = -1
-    best, usable = _best(scores, settings.refined)
-    models = table.hypotheses[np.take_along_axis(tried, best, axis=1)]
-    models, error, score = _refine(models, table, rows, weight, settings)
+    start, usable = _promising(table, images, rows, weight, settings)
+    models = table.hypotheses[start]
+    models, error, worth = refine(
+        models, table.points[rows], table.moments[rows], weight, settings.threshold, settings.rounds, settings.limits
+    )
 
     # Every refined hypothesis of every image is a little problem of its own: its inliers, made one-to-one.
     problem, match = np.nonzero(((error < 1) & (inside[:, None] & usable[..., None])).reshape(-1, size))
     errors = error.reshape(-1, size)[problem, match]
-    found = rows[problem // best.shape[1], match]
+    found = rows[problem // usable.shape[1], match]
+    if settings.agreement:
+        same = agree(table.hypotheses[found], models.reshape(-1, 2, 3)[problem], *settings.agreement)
+        problem, match, errors, found = problem[same], match[same], errors[same], found[same]
     order = np.lexsort((match, errors, problem))
     problem, found = problem[order], found[order]
-    single = _one_to_one(problem, table.matches.query[found], table.matches.row[found])
+    single = one_to_one(problem, table.matches.query[found], table.matches.row[found])
     problem, found = problem[single], found[single]
     inliers = np.bincount(problem, minlength=usable.size).reshape(usable.shape)
     # As many inliers: the closer ones win.
-    winner = np.argmax(inliers + score / (1 + score.max(axis=1, keepdims=True)), axis=1)
+    winner = np.argmax(inliers + worth / (1 + worth.max(axis=1, keepdims=True)), axis=1)
     each = np.arange(len(images))
-    chosen = found[winner[problem // best.shape[1]] == problem % best.shape[1]]
+    chosen = found[winner[problem // usable.shape[1]] == problem % usable.shape[1]]
     inliers = inliers[each, winner]
     transforms = models[each, winner]
     a, t = transforms[..., :2], transforms[..., 2] + table.origins[images]
@@ -246,99 +255,36 @@ def _verify_block(table: _Table, images: NDArray[np.int64], size: int, settings:
     return _Block(images, inliers, transforms, chosen)
 
 
-def _best(scores: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Columns of the `count` largest scores (B, H) of each row, the first of equals first, and which are above 0."""
-    best = np.empty((len(scores), min(count, scores.shape[1])), np.int64)
-    usable = np.empty(best.shape, bool)
-    for k in range(best.shape[1]):
-        best[:, k] = np.argmax(scores, axis=1)
-        usable[:, k] = np.take_along_axis(scores, best[:, k : k + 1], axis=1)[:, 0] > 0
-        np.put_along_axis(scores, best[:, k : k + 1], np.float32(-1), axis=1)
+def _promising(
+    table: _Table,
+    images: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    weight: NDArray[np.float32],
+    settings: Settings,
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The matches (B, K) whose hypotheses score best on all of an image's, best first, and which score at all."""
+    best = np.zeros((len(images), settings.refined), np.int64)
+    usable = np.zeros(best.shape, bool)
+    counts = np.minimum(np.diff(table.hypothesis_ends)[images], settings.max_hypotheses)
+    padded = PADDED[np.searchsorted(PADDED, counts)]
+    for size in np.unique(padded[counts > 0]).tolist():
+        alike = np.flatnonzero((padded == size) & (counts > 0))
+        inside = np.arange(size) < counts[alike][:, None]
+        tried = table.hypothesis_ends[images[alike]][:, None] + np.where(inside, np.arange(size), 0)
+        tried = table.hypothesis_rows[tried]
+        scores = np.empty(tried.shape, np.float32)
+        step = max(1, RESIDUALS_AT_ONCE // (rows.shape[1] * size))
+        scratch = np.empty((2, step * rows.shape[1] * size), np.float32)
+        for first in range(0, len(alike), step):
+            part = slice(first, first + step)
+            some = alike[part]
+            models, points = table.hypotheses[tried[part]], table.points[rows[some]]
+            scores[part] = score(models, points, weight[some], settings.threshold, scratch)
+        scores[~inside] = -1
+        each = np.arange(len(alike))
+        for k in range(min(settings.refined, size)):
+            # The first of equals, which no partial sort promises.
+            top = np.argmax(scores, axis=1)
+            best[alike, k], usable[alike, k] = tried[each, top], scores[each, top] > 0
+            scores[each, top] = -1
     return best, usable
-
-
-def _reach(models: Array, threshold: float) -> Array:
-    """The threshold in pixels of the second image: where it shows things smaller, as many pixels of the first.
-
-    Without it a hypothesis that shrinks all to a spot had all matches around the spot as inliers.
-    """
-    det = models[..., 0, 0] * models[..., 1, 1] - models[..., 0, 1] * models[..., 1, 0]
-    return threshold * np.sqrt(np.minimum(np.maximum(det, 1e-12), 1.0))
-
-
-def _score(models: Array, points: NDArray[np.float32], weight: NDArray[np.float32], threshold: float) -> Any:
-    """Truncated quadratic score of (B, H, 2, 3) models on (B, T, 4) points, (B, H) float32; larger is better."""
-    x, y, u, v = np.moveaxis(points, -1, 0)
-    one = np.ones_like(x)
-    rows = models.astype(np.float32)
-    minus = np.full((*rows.shape[:2], 1), -1, np.float32)
-    off = np.concatenate([rows[:, :, 0], minus], axis=-1) @ np.stack([x, y, one, u], axis=1)
-    other = np.concatenate([rows[:, :, 1], minus], axis=-1) @ np.stack([x, y, one, v], axis=1)
-    np.multiply(off, off, out=off)
-    np.multiply(other, other, out=other)
-    off += other
-    off *= (-1 / _reach(models, threshold) ** 2).astype(np.float32)[..., None]
-    off += 1
-    np.maximum(off, 0, out=off)
-    return (off @ weight[..., None])[..., 0]
-
-
-def _errors(models: Array, points: NDArray[np.float32], threshold: float) -> Array:
-    """Squared distance over squared threshold of (B, K, 2, 3) models on (B, T, 4) points, (B, K, T)."""
-    x, y, u, v = np.moveaxis(points.astype(np.float64), -1, 0)
-    one = np.ones_like(x)
-    minus = np.full((*models.shape[:2], 1), -1.0)
-    off = np.concatenate([models[:, :, 0], minus], axis=-1) @ np.stack([x, y, one, u], axis=1)
-    other = np.concatenate([models[:, :, 1], minus], axis=-1) @ np.stack([x, y, one, v], axis=1)
-    return np.asarray((off * off + other * other) / _reach(models, threshold)[..., None] ** 2)
-
-
-def _refine(
-    models: Array, table: _Table, rows: NDArray[np.int64], weight: NDArray[np.float32], settings: Settings
-) -> tuple[Array, Array, Array]:
-    """Models (B, K, 2, 3) after weighted least squares over their inliers, errors (B, K, T) of matches, scores (B, K).
-
-    A round that ends outside the limits, or that scores less, is not taken.
-    """
-    points, sums = table.points[rows], table.moments[rows]
-    error = _errors(models, points, settings.threshold)
-    worth = weight[:, None].astype(np.float64)
-    score = (np.maximum(1 - error, 0) * worth).sum(axis=-1)
-    now, now_error = models, error
-    for round_ in range(settings.rounds):
-        wide = WIDE[min(round_, len(WIDE) - 1)] ** 2
-        trial = least_squares((np.maximum(1 - now_error / wide, 0) * worth) @ sums)
-        fine = settings.limits.allow(trial)
-        now = np.where(fine[..., None, None], trial, now)
-        now_error = _errors(now, points, settings.threshold)
-        now_score = (np.maximum(1 - now_error, 0) * worth).sum(axis=-1)
-        better = now_score > score
-        score = np.where(better, now_score, score)
-        models = np.where(better[..., None, None], now, models)
-        error = np.where(better[..., None], now_error, error)
-    return models, error, score
-
-
-def _one_to_one(
-    problem: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]
-) -> NDArray[np.int64]:  # fmt: skip
-    """Positions of the matches that stay when, in the order given, each takes its two features if both are free."""
-    left = np.arange(len(problem))
-    if not len(left):
-        return left
-    _, first = np.unique(problem * (int(first.max()) + 1) + first, return_inverse=True)
-    _, second = np.unique(problem * (int(second.max()) + 1) + second, return_inverse=True)
-    kept = []
-    while len(left):
-        # Whoever comes first for both of its features takes them; one such is left in every round.
-        earliest = [np.full(int(side[left].max()) + 1, len(problem)) for side in (first, second)]
-        for side, when in zip((first, second), earliest, strict=True):
-            np.minimum.at(when, side[left], left)
-        takes = (earliest[0][first[left]] == left) & (earliest[1][second[left]] == left)
-        taken = left[takes]
-        kept.append(taken)
-        free = [np.ones(len(when), bool) for when in earliest]
-        free[0][first[taken]] = False
-        free[1][second[taken]] = False
-        left = left[free[0][first[left]] & free[1][second[left]]]
-    return np.sort(np.concatenate(kept))
