@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,14 +107,14 @@ def make_patches(
     else:
         source = open_source(listed[0], kind, **options)
         kind = source.kind
-        with progress_bar("reading", 0, "piece", quiet=quiet) as bar:
+        with ExitStack() as stack:
+            bars: list[Any] = []
 
             def began(total: int, done: int) -> None:
-                bar.reset(total)
-                bar.update(done)
+                bars.append(stack.enter_context(progress_bar("reading", total, "piece", done=done, quiet=quiet)))
 
             found, skipped, reused = gather_to_file(
-                source, output, overwrite=overwrite, began=began, advanced=bar.update
+                source, output, overwrite=overwrite, began=began, advanced=lambda: bars[0].update()
             )
     for name, reason in skipped.items():
         log.warning("skipped %s: %s", name, reason)
