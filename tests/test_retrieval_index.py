@@ -21,10 +21,11 @@ from retrieval_helpers import SETTINGS, make_codebook, make_features, make_image
 
 from hardnet_match.errors import DataError, OptionError, StoreError
 from hardnet_match.features import Features
-from hardnet_match.retrieval import files
+from hardnet_match.retrieval import files, merging
 from hardnet_match.retrieval import index as index_module
+from hardnet_match.retrieval.codebook import Codebook
 from hardnet_match.retrieval.index import Index
-from hardnet_match.retrieval.writer import MERGE_AT, to_merge
+from hardnet_match.retrieval.merging import MERGE_AT, to_merge
 
 CODEBOOK = make_codebook()
 
@@ -109,20 +110,27 @@ def test_postings_of_images(method: str, tmp_path: Path) -> None:
     assert nothing.payload.keys() == some.payload.keys()
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cuts=st.lists(st.integers(0, len(IMAGES)), max_size=10),
     method=st.sampled_from(["asmk", "bow"]),
     reopen=st.booleans(),
+    at_once=st.sampled_from([1, 40, 1 << 20]),
 )
 def test_adding_is_rebuilding_bit_for_bit(
-    tmp_path_factory: pytest.TempPathFactory, cuts: list[int], method: str, reopen: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    cuts: list[int],
+    method: str,
+    reopen: bool,
+    at_once: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("index")
     bounds = [0, *sorted(cuts), len(IMAGES)]
     groups = [IMAGES[start:end] for start, end in itertools.pairwise(bounds)]
     parameters = {"idf": True} if method == "asmk" else {}
     whole = built(folder / "whole", [IMAGES], method, **parameters)
+    monkeypatch.setattr(merging, "POSTINGS_AT_ONCE", at_once)
     if reopen:
         Index.create(folder / "grown", CODEBOOK, method, SETTINGS, **parameters).close()
         for group in groups:
@@ -309,6 +317,18 @@ def test_manifests_that_are_none(change: dict[str, Any], tmp_path: Path) -> None
         Index.open(folder)
 
 
+def test_an_index_made_anew_from_its_own_codebook(tmp_path: Path) -> None:
+    """What is mapped must not be written over: neither the codebook in hand nor the index somebody searches in."""
+    reader = built(tmp_path / "index", [IMAGES])
+    before = reader.rank(QUERY)
+    with Index.create(
+        tmp_path / "index", Codebook.load(tmp_path / "index" / "codebook"), "asmk", overwrite=True
+    ) as new:
+        new.add_many(IMAGES[:5])
+    assert same_ranking(Index.open(tmp_path / "index"), built(tmp_path / "other", [IMAGES[:5]]))
+    assert np.array_equal(reader.rank(QUERY).scores, before.scores)
+
+
 def test_another_codebook_slipped_in(tmp_path: Path) -> None:
     built(tmp_path / "index", [IMAGES])
     make_codebook(seed=5).save(tmp_path / "index" / "codebook")
@@ -372,7 +392,7 @@ class Killed(BaseException):
     """Stands in for the end of the process."""
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(step=st.integers(0, 60), half=st.booleans())
 def test_stopped_at_any_step_it_is_as_of_the_last_commit(
     tmp_path_factory: pytest.TempPathFactory, step: int, half: bool

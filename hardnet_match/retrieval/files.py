@@ -7,10 +7,11 @@ lasting is what a small commit waits for; where each array starts is told by who
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,25 +31,11 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def write_array(path: Path, array: NDArray[Any]) -> int:
-    """Write a .npy file through to the disk; its size in bytes.
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into that takes the place of `path` at the end, in one step and through to the disk.
 
-    Raises:
-        StoreError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as file:
-            np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file in one step: whoever reads it sees the old one or the new one, also after a crash.
+    Whoever reads `path` sees the old file or the new one; who has the old one mapped keeps it.
 
     Raises:
         StoreError: it cannot be written.
@@ -56,14 +43,35 @@ def write_text(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(part, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
         raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
     sync_folder(path.parent)
+
+
+def write_array(path: Path, array: NDArray[Any]) -> int:
+    """Write a .npy file; its size in bytes.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    with replacing(path) as file:
+        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        return file.tell()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, in place of an earlier one.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    with replacing(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def checked_size(path: Path, size: int) -> None:
@@ -95,8 +103,17 @@ def map_array(path: Path) -> NDArray[Any]:
     return np.asarray(array)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Write arrays one behind the other into a file, through to the disk.
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """An array that is written part by part, because it need not fit into memory."""
+
+    dtype: Any
+    shape: tuple[int, ...]
+    parts: Iterable[NDArray[Any]]
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any] | Parts]) -> dict[str, Any]:
+    """Write arrays one behind the other into a file, little-endian.
 
     Returns:
         its description, plain JSON: `bytes`, and `arrays` with the dtype, shape and first byte of each.
@@ -105,20 +122,14 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, An
         StoreError: it cannot be written.
     """
     told: dict[str, Any] = {}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as file:
-            for name, array in sorted(arrays.items()):
-                file.write(bytes(-file.tell() % ALIGNMENT))
-                told[name] = [array.dtype.newbyteorder("<").str, list(array.shape), file.tell()]
-                file.write(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8))
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-    except OSError as error:
-        raise StoreError(f"{path}: cannot write: {error.strerror or error}") from error
-    sync_folder(path.parent)
-    return {"bytes": size, "arrays": told}
+    with replacing(path) as file:
+        for name, array in sorted(arrays.items()):
+            file.write(bytes(-file.tell() % ALIGNMENT))
+            dtype = np.dtype(array.dtype).newbyteorder("<")
+            told[name] = [dtype.str, [int(length) for length in array.shape], file.tell()]
+            for part in array.parts if isinstance(array, Parts) else (array,):
+                file.write(np.ascontiguousarray(part, dtype=dtype).reshape(-1).view(np.uint8))
+        return {"bytes": file.tell(), "arrays": told}
 
 
 def map_arrays(path: Path, described: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

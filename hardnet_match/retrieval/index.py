@@ -17,11 +17,12 @@ from ..features import Features
 from .codebook import Codebook, differing
 from .files import checked_size, map_array, write_array
 from .manifest import NAME, Manifest, segment_path, sweep
+from .merging import merged, to_merge
 from .method import Method, Postings, complete, method_class
 from .query import Query
 from .segment import arrays_of, write_segment
 from .snapshot import Geometry, Snapshot
-from .writer import Buffer, merged, to_merge
+from .writer import Buffer
 
 # A commit costs some milliseconds and a folder; killed, a writer loses at most so many features' work.
 FEATURES_AT_ONCE = 1 << 21

@@ -81,7 +81,7 @@ def sweep(folder: Path, manifest: Manifest) -> None:
     the next time.
     """
     kept = {entry["file"] for entry in manifest.segments} | ({manifest.norms["file"]} if manifest.norms else set())
-    for path in [*(folder / "segments").glob("*.seg"), *folder.glob("norms-*.npy")]:
+    for path in [*(folder / "segments").glob("*.seg*"), *folder.glob("norms-*.npy*")]:
         if path.name not in kept:
             with suppress(OSError):
                 path.unlink()

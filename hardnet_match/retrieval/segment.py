@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import map_arrays, write_arrays
+from .files import Parts, map_arrays, write_arrays
 from .method import Postings, Run
 
 POSTINGS_AT_ONCE = 1 << 17
@@ -71,7 +71,7 @@ def arrays_of(images: Images, postings: Postings, words: int) -> dict[str, NDArr
     }
 
 
-def write_segment(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+def write_segment(path: Path, arrays: Mapping[str, NDArray[Any] | Parts]) -> dict[str, Any]:
     """Write a segment; its entry in the manifest.
 
     Raises:
@@ -79,9 +79,9 @@ def write_segment(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, A
     """
     return {
         "file": path.name,
-        "images": len(arrays["name_ends"]),
-        "features": len(arrays["words"]),
-        "postings": len(arrays["images"]),
+        "images": int(arrays["name_ends"].shape[0]),
+        "features": int(arrays["words"].shape[0]),
+        "postings": int(arrays["images"].shape[0]),
         **write_arrays(path, arrays),
     }
 

@@ -1,9 +1,6 @@
-"""The writing side of an index: images on their way into a segment, and segments merged into one."""
+"""Images on their way into a segment."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +8,10 @@ from numpy.typing import NDArray
 from ..features import Features
 from .codebook import Codebook
 from .method import Batch, Method, Postings
-from .segment import PAYLOAD, Images, Segment
+from .segment import Images
 
 # Enough for the matrix products of the assignment to be large, little enough to stay in memory.
 FEATURES_IN_BATCH = 1 << 15
-MERGE_AT = 8
 
 
 class Buffer:
@@ -84,62 +80,3 @@ class Buffer:
             {key: np.concatenate([part.payload[key] for part in self._postings]) for key in keys},
         )
         return images, postings
-
-
-def to_merge(sizes: Sequence[int]) -> tuple[int, int] | None:
-    """Which neighbouring segments (start, stop) to merge now, None if they are few or unlike.
-
-    The last ones are merged when there are `MERGE_AT` and the largest holds no more than the others together, so that
-    segments grow geometrically: a posting is copied a number of times that grows with the logarithm of the index.
-    """
-    for start in range(len(sizes) - MERGE_AT, -1, -1):
-        group = sizes[start:]
-        if max(group) <= sum(group) - max(group):
-            return start, len(sizes)
-    return None
-
-
-def merged(segments: Sequence[Segment]) -> dict[str, NDArray[Any]]:
-    """The files of one segment that holds what several neighbouring ones hold, in the same order."""
-    base = segments[0].base
-    present, place = np.unique(np.concatenate([segment["posting_words"] for segment in segments]), return_inverse=True)
-    counts = np.zeros((len(segments), len(present)), dtype=np.int64)
-    occurs = np.zeros(len(present), dtype=np.int64)
-    start = 0
-    for row, segment in enumerate(segments):
-        at = place[start : start + len(segment["posting_words"])]
-        counts[row, at] = np.diff(segment["posting_starts"])
-        occurs[at] += segment["posting_images"]
-        start += len(at)
-    starts = np.zeros(len(present) + 1, dtype=np.int64)
-    np.cumsum(counts.sum(axis=0), out=starts[1:])
-    keys = ["images", *(PAYLOAD + key for key in segments[0].payload_keys)]
-    total = int(starts[-1])
-    arrays: dict[str, NDArray[Any]] = {
-        key: np.empty((total, *segments[0][key].shape[1:]), segments[0][key].dtype) for key in keys
-    }
-    # Within a word the postings of an earlier segment come first: its images have lower numbers.
-    first = starts[:-1] + np.cumsum(counts, axis=0) - counts
-    for row, segment in enumerate(segments):
-        own = counts[row] > 0
-        lengths, begins = counts[row, own], first[row, own]
-        where = np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
-        where += np.arange(len(where))
-        for key in keys:
-            values = segment[key]
-            arrays[key][where] = values + np.uint32(segment.base - base) if key == "images" else values
-    names = [segment["name_ends"] for segment in segments]
-    shifts = np.cumsum([0, *(int(ends[-1]) if len(ends) else 0 for ends in names[:-1])])
-    rows = np.cumsum([0, *(len(segment["words"]) for segment in segments[:-1])])
-    joined = ("names", "image_sizes", "words", "lafs")
-    return {
-        **{key: np.concatenate([segment[key] for segment in segments]) for key in joined},
-        "name_ends": np.concatenate([ends + shift for ends, shift in zip(names, shifts, strict=True)]),
-        "offsets": np.concatenate(
-            [np.zeros(1, np.int64), *(s["offsets"][1:] + row for s, row in zip(segments, rows, strict=True))]
-        ),
-        "posting_words": present,
-        "posting_starts": starts,
-        "posting_images": occurs,
-        **arrays,
-    }
