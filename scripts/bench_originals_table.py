@@ -155,7 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words = json.loads((options.work / label / "codebook" / "codebook.json").read_text())["words"]
         times = " / ".join(f"{1000 * scores.seconds:.1f}" for scores in found.values())
         for protocol in truth.protocols:
-            cells = [f"{100 * scores.protocols[protocol].map:.2f}" for scores in found.values()]
+            means = [scores.protocols[protocol].map for scores in found.values()]
+            cells = ["-" if mean is None else f"{100 * mean:.2f}" for mean in means]
             print(f"| {label} | {protocol} | " + " | ".join(cells) + f" | {times} |", flush=True)
         if options.json is not None:
             with options.json.open("a", encoding="utf-8") as file:

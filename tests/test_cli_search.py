@@ -201,6 +201,15 @@ def test_eval_counts_what_is_missing(place: Path, tmp_path: Path) -> None:
     assert "1 images of the ground truth are not in the index" in result.stderr
 
 
+def test_eval_without_positives_is_no_figure(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "truth.json").write_text(json.dumps({"queries": [{"image": "east/0", "easy": [], "hard": ["east/1"]}]}))
+    scores = told("eval", "retrieval", place / "index", "--ground-truth", tmp_path / "truth.json")
+    assert scores["protocols"]["easy"] == {"map": None, "precision": {"1": None, "5": None, "10": None}, "queries": 0}
+    assert scores["protocols"]["hard"]["map"] == 1
+    words = good("eval", "retrieval", place / "index", "--ground-truth", tmp_path / "truth.json", "--quiet")
+    assert "easy     mAP -  mP@1 -" in words
+
+
 def test_pairs_by_retrieval(place: Path, tmp_path: Path) -> None:
     """From the features file, words trained on the fly; from the index, its own."""
     expected = {frozenset((a, b)) for a in NAMES for b in NAMES if a < b and a[0] == b[0]}

@@ -84,8 +84,8 @@ def retrieval(
         f"{scores.ground_truth}, {1000 * scores.seconds:.1f} ms a search"
     ]
     for protocol, found in scores.protocols.items():
-        precision = "  ".join(f"mP@{k} {100 * value:.2f}" for k, value in found.precision.items())
-        lines.append(f"{protocol:8s} mAP {100 * found.map:.2f}  {precision}  ({found.queries} queries)")
+        precision = "  ".join(f"mP@{k} {_percent(value)}" for k, value in found.precision.items())
+        lines.append(f"{protocol:8s} mAP {_percent(found.map)}  {precision}  ({found.queries} queries)")
     if scores.missing:
         lines.append(f"{len(scores.missing)} images of the ground truth are not in the index: counted as not found")
     return common.finish(scores, "\n".join(lines), as_json=json)
@@ -124,3 +124,7 @@ def hpatches(
     lines = [f"{found.descriptors}: {found.sequences} sequences ({told}), {found.dim} dimensions"]
     lines += [f"{name:12s} mAP {100 * values['mean']:.2f}" for name, values in parts.items() if values]
     return common.finish(found, "\n".join(lines), as_json=json)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"

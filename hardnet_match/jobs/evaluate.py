@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProtocolScores:
-    """Means over the `queries` that have positives, in [0, 1]; `precision` is mP@k by k."""
+    """Means over the `queries` that have positives, in [0, 1], None if none has; `precision` is mP@k by k."""
 
-    map: float
-    precision: dict[int, float]
+    map: float | None
+    precision: dict[int, float | None]
     queries: int
 
 
@@ -164,17 +164,19 @@ def _ranking(index: Index, features: Features, plan: Plan, without: int | None) 
 
 def _means(rankings: list[RankedQuery]) -> ProtocolScores:
     scores = score_rankings(rankings)
-    return ProtocolScores(scores.mean_average_precision, scores.mean_precision, scores.counted)
+    precision = {k: _known(value) for k, value in scores.mean_precision.items()}
+    return ProtocolScores(_known(scores.mean_average_precision), precision, scores.counted)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _row(name: str, placed: dict[str, RankedQuery], features: int, seconds: float) -> QueryScores:
-    def known(value: float) -> float | None:
-        return None if np.isnan(value) else value
-
     return QueryScores(
         name,
-        {protocol: known(trapezoidal_ap(place)) for protocol, place in placed.items()},
-        {protocol: {k: known(precision_at(place, k)) for k in KAPPAS} for protocol, place in placed.items()},
+        {protocol: _known(trapezoidal_ap(place)) for protocol, place in placed.items()},
+        {protocol: {k: _known(precision_at(place, k)) for k in KAPPAS} for protocol, place in placed.items()},
         features,
         round(seconds, 5),
     )
