@@ -1,10 +1,18 @@
-"""Train the weights that the package carries, from a folder of photos to safetensors, in one command.
+"""Remake the weights that the package carries, from a folder of photos to safetensors, in one command.
 
     python scripts/train_bundled.py CORPUS --work WORK
 
-CORPUS holds one folder a place (photos of it overlap) and may hold one folder of unrelated photos (`--singles`).
-Reconstructions, patch sets and networks are kept in WORK; what is there is not made again. Every stage may be run alone
-with `--only`. Figures are measured on the folders of `--held-out`, which training never sees.
+CORPUS holds one folder a place (photos of it overlap) and may hold one folder of unrelated photos (`--singles`). What
+is made stays in WORK, and what is there is not made again: reconstructions (`models`), patch sets (`sets`, joined in
+`data`), runs of the recipes bundled-hardnet, bundled-affnet and bundled-orinet (`runs`, gone on from where they were
+stopped). Stages may be run alone with `--only`. Figures are taken on the places of `--held-out`, which training never
+sees; the weights taken are a run's last, not those that did best on them.
+
+To train on another machine, with a GPU say, that has torch, numpy, h5py and OpenCV and nothing else, pack the patches
+where the photos are, and carry the file and this repository there:
+
+    python scripts/train_bundled.py CORPUS --work WORK --only mine pack          # WORK/corpus.pack, under 60 MiB
+    python scripts/train_bundled.py --packed corpus.pack --work WORK --only hardnet affnet orinet --device cuda
 """
 
 from __future__ import annotations
@@ -13,21 +21,22 @@ import argparse
 import json
 import logging
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from hardnet_match.descriptors import HardNet, HardTFeat, RootSIFT, TFeat
+from hardnet_match.architectures import load_network
+from hardnet_match.descriptors import HardTFeat, RootSIFT, TFeat
 from hardnet_match.errors import DataError
 from hardnet_match.inference import PatchNetwork
+from hardnet_match.jobs.train import train
 from hardnet_match.orientation import Dominant, OriNet
 from hardnet_match.shape import AffNet, Baumberg
-from hardnet_match.training.augment import Light, Warp
+from hardnet_match.training.augment import Light
 from hardnet_match.training.card import write_card
-from hardnet_match.training.corpus import detect, reconstruct_scene
-from hardnet_match.training.export import load_bundled, save_bundled
+from hardnet_match.training.checkpoint import LAST_WEIGHTS
+from hardnet_match.training.evaluation import TURNED_VIEW_ERROR
 from hardnet_match.training.judge import (
     SECOND_VIEW_ERROR,
     Held,
@@ -36,57 +45,63 @@ from hardnet_match.training.judge import (
     orientation_figures,
     shape_figures,
 )
-from hardnet_match.training.loop import History, Schedule, train_descriptor, train_orientation, train_shape
-from hardnet_match.training.mining import mine_keypoints, mine_model
-from hardnet_match.training.patchset import PatchSet
-from hardnet_match.training.sampling import PairSampler
+from hardnet_match.training.pack import pack, packed_loss, unpack
+from hardnet_match.training.patchset import PatchSet, save_joined
+from hardnet_match.weights import load_into
+from hardnet_match.weights.reading import read_state
 
 log = logging.getLogger("train_bundled")
-TURNED_VIEW_ERROR = Warp(octaves=0.2, shift=1.0, tilt=1.3)
-STAGES = ("mine", "hardnet", "affnet", "orinet", "figures")
+NETWORKS = ("hardnet", "affnet", "orinet")
+STAGES = ("mine", "pack", *NETWORKS, "figures")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
+    parser.add_argument("corpus", type=Path, nargs="?", help="folder of the photos; none with --packed")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made on the way")
     parser.add_argument("--out", type=Path, help="folder of the safetensors and their cards (default: WORK)")
+    parser.add_argument("--only", nargs="+", choices=STAGES, help="stages (default: all but pack)")
+    parser.add_argument("--packed", type=Path, help="train on this file of packed patches")
     parser.add_argument("--folders", nargs="+", help="places to use (default: every folder of CORPUS)")
     parser.add_argument("--singles", default="singles", help="folder of unrelated photos, for warps of one photo")
     parser.add_argument("--held-out", nargs="+", default=["porta_nigra", "banana"])
     parser.add_argument("--first-octave", type=int, default=-1, choices=(-1, 0), help="of SIFT; -1 doubles the photo")
-    parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES))
-    for name, seconds, rate, batch in (
-        ("hardnet", 3000, 3e-3, 384),
-        ("affnet", 600, 3e-3, 256),
-        ("orinet", 600, 3e-3, 384),
-    ):
-        parser.add_argument(
-            f"--{name}-seconds", type=float, default=seconds, help="at most so long (default: %(default)s)"
-        )
-        parser.add_argument(f"--{name}-steps", type=int, default=10**6, help="at most so many batches")
-        parser.add_argument(
-            f"--{name}-rate", type=float, default=rate, help="peak learning rate (default: %(default)s)"
-        )
-        parser.add_argument(f"--{name}-batch", type=int, default=batch, help="pairs (default: %(default)s)")
-    parser.add_argument("--affnet-guided", type=float, default=0.6, help="share of the run drawn to the second moments")
-    parser.add_argument("--affnet-matching", type=float, default=1.0, help="weight of the descriptor's loss; 0: none")
-    parser.add_argument("--affnet-modesty", type=float, default=0.02, help="weight of staying near a circle")
-    parser.add_argument("--orinet-guided", type=float, default=0.4, help="share of the run drawn to the gradient")
+    parser.add_argument("--megabytes", type=float, default=59.0, help="of the packed file, at most (MiB)")
+    parser.add_argument("--quality", type=int, default=75, help="of its JPEG")
+    parser.add_argument(
+        "--minutes", nargs="+", default=[], metavar="NETWORK=M", help="time for a network (default: its recipe's steps)"
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NETWORK:KEY=VALUE",
+        help="put over a recipe: hardnet:schedule.batch=384",
+    )
     parser.add_argument("--start-from", type=Path, help="folder with *-bundled.safetensors to go on from")
     parser.add_argument(
         "--compare", type=Path, help="folder with the originals' AffNet.pth, OriNet.pth, HardTFeat.pth, ..."
     )
-    parser.add_argument("--judge", nargs="+", choices=STAGES[1:4], default=STAGES[1:4], help="whose figures and cards")
+    parser.add_argument("--judge", nargs="+", choices=NETWORKS, default=NETWORKS, help="whose figures and cards")
     parser.add_argument("--pairs", type=int, default=1000, help="held-out pairs a place, for the figures")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.out = options.out or options.work
+    options.only = options.only or [stage for stage in STAGES if stage != "pack"]
+    if "mine" in options.only and options.corpus is None:
+        if options.packed is None:
+            parser.error("CORPUS is missing: the folder of photos (or --packed)")
+        options.only = [stage for stage in options.only if stage != "mine"]
+    return options
 
 
 def mine(options: argparse.Namespace) -> None:
-    """Reconstruct every place and cut its patches; detect and cut those of the single photos."""
+    """Reconstruct every place and cut its patches; detect and cut those of the single photos; join them."""
+    from hardnet_match.training.corpus import detect, reconstruct_scene
+    from hardnet_match.training.mining import mine_keypoints, mine_model
+
     sets = options.work / "sets"
     sets.mkdir(parents=True, exist_ok=True)
     places = options.folders or sorted(
@@ -113,23 +128,84 @@ def mine(options: argparse.Namespace) -> None:
         mine_keypoints(database, singles, seed=options.seed).save(sets / "singles.h5")
 
 
-def sets_of(options: argparse.Namespace, *, held: bool) -> PatchSet:
-    """The patch sets for training, or those kept from it."""
+def join(options: argparse.Namespace) -> None:
+    """`data/corpus.h5` and `data/held.h5`: of the packed file, or else of all that was mined."""
+    data = options.work / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    if all((data / f"{name}.h5").exists() for name in ("corpus", "held")):
+        return
+    if options.packed is not None:
+        for name, found in unpack(options.packed).items():
+            found.save(data / f"{name}.h5")
+            log.info("%s: %d patches", name, len(found))
+        return
+    for name in ("corpus", "held"):
+        save_joined(data / f"{name}.h5", [PatchSet.load(file) for file in sets_of(options, held=name == "held")])
+
+
+def sets_of(options: argparse.Namespace, *, held: bool) -> list[Path]:
+    """Files of the patch sets for training, or of those kept from it."""
     files = sorted((options.work / "sets").glob("*.h5"))
     chosen = [file for file in files if (file.stem.rpartition("-")[0] in options.held_out) == held]
-    return PatchSet.joined(PatchSet.load(file) for file in chosen)
+    if not chosen:
+        kind = f"held-out place ({', '.join(options.held_out)})" if held else "place to learn from"
+        raise SystemExit(f"{options.work / 'sets'} has no patches of any {kind}; run the stage `mine` first")
+    return chosen
 
 
-def networks(options: argparse.Namespace, training: Sequence[str] = ()) -> dict[str, PatchNetwork]:
-    """The three networks: one to be trained is new or that of `--start-from`, another one that of `--out` first."""
-    torch.manual_seed(options.seed)
-    out: dict[str, PatchNetwork] = {"hardnet": HardNet(), "affnet": AffNet(), "orinet": OriNet()}
-    for name, network in out.items():
-        folders = [options.start_from] if name in training else [options.out, options.start_from]
-        files = [folder / f"{name}-bundled.safetensors" for folder in folders if folder]
+def make_pack(options: argparse.Namespace) -> None:
+    """`WORK/corpus.pack`, and what it leaves out."""
+    sets = {name: PatchSet.load(options.work / "data" / f"{name}.h5") for name in ("corpus", "held")}
+    target = options.work / "corpus.pack"
+    kept = pack(sets, target, options.megabytes, quality=options.quality, seed=options.seed)
+    log.info("%s: %.1f MiB", target, target.stat().st_size / 2**20)
+    for name, found in sets.items():
+        error = packed_loss(found, options.quality, options.seed)
+        log.info("%s: %d of %d patches; JPEG errs by %.1f of 255, rms", name, kept[name], len(found), error)
+
+
+def learn(options: argparse.Namespace, name: str) -> None:
+    """One network by its recipe, in `runs/NAME`; its last weights to `OUT/NAME-bundled.safetensors`."""
+    changes = [text.split(":", 1)[1] for text in options.changes if text.startswith(f"{name}:")]
+    minutes = dict(text.split("=", 1) for text in options.minutes).get(name)
+    own = options.work / "runs" / "hardnet" / LAST_WEIGHTS
+    if name != "hardnet" and own.exists():
+        changes.insert(0, f'network.descriptor="{own}"')
+    start = options.start_from / f"{name}-bundled.safetensors" if options.start_from else None
+    summary = train(
+        f"bundled-{name}",
+        options.work / "runs" / name,
+        data=options.work / "data",
+        changes=[f"seed={options.seed}", *changes],
+        device=options.device,
+        minutes=None if minutes is None else float(minutes),
+        start=start,
+    )
+    log.info("%s: %s", name, summary.words())
+    finish(options, name)
+
+
+def finish(options: argparse.Namespace, name: str) -> None:
+    """The run's last weights as the package carries them; where safetensors is not installed, that is for later."""
+    try:
+        from hardnet_match.training.export import save_bundled
+
+        network = load_network(options.work / "runs" / name / LAST_WEIGHTS).network
+        save_bundled(network, options.out / f"{name}-bundled.safetensors")
+    except ModuleNotFoundError as error:
+        log.warning("%s-bundled.safetensors is not written (%s); carry WORK/runs home and run there", name, error)
+
+
+def made(options: argparse.Namespace) -> dict[str, PatchNetwork]:
+    """The three networks of `--out`, or else those of `--start-from`."""
+    out: dict[str, PatchNetwork] = {}
+    for name in NETWORKS:
+        files = [folder / f"{name}-bundled.safetensors" for folder in (options.out, options.start_from) if folder]
         found = next((file for file in files if file.exists()), None)
-        if found is not None:
-            load_bundled(network, found)
+        if found is None and (options.work / "runs" / name / LAST_WEIGHTS).exists():
+            finish(options, name)
+            found = files[0]
+        out[name] = load_network(found or f"{name}-bundled", name).network
     return out
 
 
@@ -138,8 +214,7 @@ def load_original(network: PatchNetwork, folder: Path | None, name: str) -> Patc
     found = sorted(folder.rglob(name)) if folder else []
     if not found:
         return None
-    state = torch.load(found[0], map_location="cpu", weights_only=True)
-    network.load_state_dict(state.get("state_dict", state))
+    load_into(network, read_state(found[0]), str(found[0]))
     return network.eval()
 
 
@@ -199,73 +274,20 @@ def figures(options: argparse.Namespace, made: dict[str, PatchNetwork]) -> dict[
 
 def main() -> None:
     options = arguments()
-    options.out = options.out or options.work
     options.out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     torch.set_num_threads(options.threads)
     if "mine" in options.only:
         mine(options)
-    training = [stage for stage in ("hardnet", "affnet", "orinet") if stage in options.only]
-    made = networks(options, training)
-    if training:
-        sampler = PairSampler(sets_of(options, held=False))
-        held = hold_out(sets_of(options, held=True), 1000, options.seed)
-        log.info("%d patches of %d tracks", len(sampler.set), len(sampler.counts))
-    for stage in training:
-        seconds, steps, rate, batch = (
-            getattr(options, f"{stage}_{key}") for key in ("seconds", "steps", "rate", "batch")
-        )
-        schedule = Schedule(steps=steps, seconds=seconds, batch=batch, rate=rate)
-        network, judge = made[stage], made["hardnet"]
-        target = options.out / f"{stage}-bundled.safetensors"
-
-        def check(
-            network: PatchNetwork = network, target: Path = target, judge: PatchNetwork = judge
-        ) -> dict[str, float]:
-            save_bundled(network, target)
-            if isinstance(network, HardNet):
-                return descriptor_figures(network, held, SECOND_VIEW_ERROR, Light())
-            return (
-                shape_figures(network, judge, held)
-                if isinstance(network, AffNet)
-                else orientation_figures(network, judge, held)
-            )
-
-        started = time.monotonic()
-        history: History
-        if isinstance(network, HardNet):
-            history = train_descriptor(
-                network, sampler, schedule, check=check, device=options.device, seed=options.seed
-            )
-        elif isinstance(network, AffNet):
-            history = train_shape(
-                network,
-                judge,
-                sampler,
-                schedule,
-                modesty=options.affnet_modesty,
-                matching=options.affnet_matching,
-                guided=options.affnet_guided,
-                check=check,
-                device=options.device,
-                seed=options.seed,
-            )
-        else:
-            assert isinstance(network, OriNet)
-            history = train_orientation(
-                network,
-                sampler,
-                schedule,
-                guided=options.orinet_guided,
-                check=check,
-                device=options.device,
-                seed=options.seed,
-            )
-        network.cpu()
-        save_bundled(network, target)
-        log.info("%s: %d steps of %d pairs in %.0f s", stage, history.steps, batch, time.monotonic() - started)
+    if {"pack", *NETWORKS} & set(options.only):
+        join(options)
+    if "pack" in options.only:
+        make_pack(options)
+    for name in NETWORKS:
+        if name in options.only:
+            learn(options, name)
     if "figures" in options.only:
-        found = figures(options, networks(options))
+        found = figures(options, made(options))
         (options.work / "figures.json").write_text(json.dumps(found, indent=1) + "\n")
         for name in options.judge:
             own = {title: rows for title, rows in found.items() if f"{name}-bundled" in rows}

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from ..devices import choose_device
 from ..errors import DataError, OptionError, TrainingError
@@ -126,6 +125,11 @@ def _alone(out: Path, group: Processes) -> Iterator[None]:
         yield
         return
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        from filelock import FileLock, Timeout
+    except ModuleNotFoundError:  # a machine lent for training has torch, and little else
+        yield
+        return
     lock = FileLock(out / ".lock")
     try:
         lock.acquire(timeout=0)

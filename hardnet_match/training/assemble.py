@@ -17,6 +17,7 @@ from ..shape import AffNet
 from ..weights import load_into, read_checkpoint, resolve
 from .augment import Augmentation, AugmentationBySet, Light, make_augmentation
 from .evaluation import (
+    FIGURES,
     LOWEST,
     EvaluationSet,
     descriptor_evaluation,
@@ -31,6 +32,7 @@ from .sampling import MixedSampler, PairSampler, Sampler, TupleSampler
 from .schedules import Optimiser, Schedule
 from .tasks import DescriptorTask, OrientationTask, ShapeTask, Task
 from .trainer import Best
+from .typed import one_of
 
 
 def make_network(recipe: Recipe, *, started: bool = False) -> PatchNetwork:
@@ -178,10 +180,18 @@ def make_evaluation(
 
 
 def best_figure(recipe: Recipe) -> Best | None:
-    """Which figure the best weights are kept by; None without evaluation sets."""
+    """Which figure the best weights are kept by; None without evaluation sets.
+
+    Raises:
+        OptionError: the recipe names one that is not measured.
+    """
     if not recipe.data.evaluate:
         return None
-    name = recipe.run.best or {"descriptor": "matching", "shape": "rank1", "orientation": "rank1"}[recipe.task]
+    known = list(FIGURES[recipe.task])
+    name = recipe.run.best or ("matching" if recipe.task == "descriptor" else "rank1")
+    if len(recipe.data.evaluate) > 1:
+        known += [f"{data}/{figure}" for data in recipe.data.evaluate for figure in known]
+    one_of("run.best", name, known)
     return Best(name, lowest=name.rpartition("/")[2] in LOWEST)
 
 

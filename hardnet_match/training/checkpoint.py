@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def save_weights(path: Path, network: nn.Module, about: Mapping[str, str] | None = None) -> None:
     """Write a network's weights as float32 safetensors with the originals' names, and its own in the metadata."""
     name = name_of(network) if isinstance(network, PatchNetwork) else type(network).__name__
-    weights.save_weights(path, network.state_dict(), name, about)
+    if find_spec("safetensors") is not None:
+        weights.save_weights(path, network.state_dict(), name, about)
+        return
+    # a machine lent for training has torch, and little else; the format is a header and the bytes
+    state = {key: value.detach().to("cpu", torch.float32) for key, value in network.state_dict().items()}
+    state = {key: value.contiguous() for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    header: dict[str, Any] = {"__metadata__": {**(about or {}), "architecture": name, "format": "pt"}}
+    end = 0
+    for key, value in state.items():
+        begin, end = end, end + 4 * value.numel()
+        header[key] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [begin, end]}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    parts = [len(head).to_bytes(8, "little"), head, *(value.numpy().tobytes() for value in state.values())]
+    replace_file(path, lambda target: target.write_bytes(b"".join(parts)))
 
 
 def resume_original(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:

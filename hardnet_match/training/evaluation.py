@@ -18,6 +18,12 @@ from .patchset import PatchSet
 
 TURNED_VIEW_ERROR = Warp(octaves=0.2, shift=1.0, tilt=1.3)
 """Put on the second views when orientations are judged."""
+FIGURES = {
+    "descriptor": ("fpr95", "rank1", "verification", "matching", "retrieval", "fpr95_hard", "rank1_hard"),
+    "shape": ("fpr95", "rank1", "covariance"),
+    "orientation": ("fpr95", "rank1", "within20"),
+}
+"""What is measured, by task."""
 LOWEST = ("fpr95", "fpr95_hard", "covariance")
 """Figures of which less is better."""
 _MOST_MATCHES = 20_000

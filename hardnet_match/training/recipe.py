@@ -198,7 +198,8 @@ class RunPart:
         evaluate: steps between two evaluations; 0: once an epoch.
         checkpoint_minutes: between two checkpoints.
         pairs: held-out pairs a set that figures are taken on.
-        best: figure of which the best weights are kept; empty: `rank1` (its mean over the sets).
+        best: figure of which the best weights are kept, its mean over the sets, or SET/FIGURE of one of several; empty:
+            `matching` of descriptors, `rank1` of the others.
     """
 
     report: int = 50
