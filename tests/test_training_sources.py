@@ -684,10 +684,16 @@ def test_masks_hide_regions(tmp_path: Path) -> None:
 def test_unregistered_views_and_lonely_ones_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "cams"
     webcams(folder, cameras=1)
+    whole = gather(Amos(folder, count=30)).collisions
+    (folder / "00000_square" / "a torn first.png").write_bytes(b"\x89PNG")
     cv2.imwrite(str(folder / "00000_square" / "w small.png"), np.zeros((60, 60), np.uint8))
     (folder / "00000_square" / "x torn.png").write_bytes(b"\x89PNG")
-    _, skipped, _ = gather_to_file(Amos(folder, count=30), tmp_path / "set.h5")
-    assert sorted(skipped) == ["00000_square/w small.png", "00000_square/x torn.png"]
+    found, skipped, _ = gather_to_file(Amos(folder, count=30), tmp_path / "set.h5")
+    names = ["a torn first", "w small", "x torn"]
+    assert sorted(skipped) == [f"00000_square/{name}.png" for name in names]
+    assert whole is not None
+    assert found.collisions is not None
+    assert np.array_equal(found.collisions, whole)
     assert "another size" in skipped["00000_square/w small.png"]
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "one.png"), np.zeros((60, 60), np.uint8))

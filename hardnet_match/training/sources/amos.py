@@ -100,7 +100,7 @@ class Amos(Source):
             raise DataError(f"{folder} has no camera: folders of at least two registered views each")
         self._cameras = list(self._views)
         self._images = [name for names in self._views.values() for name in names]
-        self._last: tuple[str, NDArray[np.float32]] | None = None
+        self._last: tuple[str, NDArray[np.float32], tuple[int, ...]] | None = None
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -136,11 +136,15 @@ class Amos(Source):
         Raises:
             ImageError: not one of its views can be read.
         """
-        if self._last is None or self._last[0] != camera:
-            self._last = camera, self._found(camera)
-        return self._last[1]
+        return self._camera(camera)[0]
 
-    def _found(self, camera: str) -> NDArray[np.float32]:
+    def _camera(self, camera: str) -> tuple[NDArray[np.float32], tuple[int, ...]]:
+        """Frames of a camera and the shape of its views; the last one's are kept."""
+        if self._last is None or self._last[0] != camera:
+            self._last = camera, *self._found(camera)
+        return self._last[1:]
+
+    def _found(self, camera: str) -> tuple[NDArray[np.float32], tuple[int, ...]]:
         total: NDArray[np.float64] = np.zeros((0, 0))
         used, fault = 0, "it has no views"
         for name in self._views[camera]:
@@ -172,17 +176,15 @@ class Amos(Source):
         if mask is not None and len(lafs):
             shown = stored_patches(mask.astype(np.uint8) * 255, lafs, side=32, margin=1.0).mean(axis=(1, 2)) / 255
             lafs = lafs[shown >= 1 - HIDDEN]
-        kept: NDArray[np.float32] = lafs[: self.count]
-        return kept
+        return lafs[: self.count], total.shape
 
     def read(self, key: str) -> Piece:
         camera = key.rpartition("/")[0]
         index, image = self._cameras.index(camera), self._images.index(key)
-        lafs = self.frames(camera)
+        lafs, shape = self._camera(camera)
         photo = grey_photo(self.folder / key)
-        first = self._views[camera][0]
-        if key != first and photo.shape != grey_photo(self.folder / first).shape:
-            raise ImageError(f"{self.folder / key} has another size than {first}; views of a camera are registered")
+        if photo.shape != shape:
+            raise ImageError(f"{self.folder / key} has another size than the others; views of a camera are registered")
         patches = stored_patches(photo, lafs, side=SIDE, margin=MARGIN)
         rows = np.flatnonzero(contrasts(patches, MARGIN) > self.contrast)
         position = np.c_[lafs[:, :, 2], np.full(len(lafs), FAR_APART * index)].astype(np.float32)
@@ -195,7 +197,7 @@ class Amos(Source):
                 "position": position[rows],
                 "size": laf_scale(lafs)[rows],
             },
-            overlapping(lafs) + index * MANY if key == first else None,
+            overlapping(lafs) + index * MANY,  # with every view: any of them may be missing
         )
 
     def refine(self, columns: Columns, read: ReadPatches) -> NDArray[np.intp]:

@@ -28,7 +28,7 @@ class Piece:
     Args:
         patches: (n, S, S) uint8.
         columns: `track`, `image`, `scene`, and the geometry that the source gives, as in `PatchSet`.
-        collisions: (k, 2) int64 tracks that overlap, see `PatchSet`.
+        collisions: (k, 2) int64 tracks that overlap, see `PatchSet`; several pieces may tell the same ones.
     """
 
     patches: NDArray[np.uint8]

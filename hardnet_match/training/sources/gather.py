@@ -42,7 +42,7 @@ def gather(source: Source) -> PatchSet:
         margin=source.margin,
         name=source.name,
         matches=matches,
-        collisions=np.concatenate(collisions) if collisions else None,
+        collisions=np.unique(np.concatenate(collisions), axis=0) if collisions else None,
     )
 
 

@@ -125,9 +125,9 @@ class Spool:
         return {name: np.ascontiguousarray(rows[name]) for name in self.dtype.names or ()}
 
     def collisions(self) -> NDArray[np.int64] | None:
-        """Pairs of tracks, in memory; None if there are none."""
+        """Pairs of tracks, each once, in memory; None if there are none."""
         pairs = self._mapped("collisions", np.int64, (2,))
-        return np.array(pairs) if len(pairs) else None
+        return np.unique(pairs, axis=0) if len(pairs) else None
 
     def remove(self) -> None:
         """Leave nothing behind."""
