@@ -8,7 +8,7 @@ views, turned at random, and every view gives a patch of each.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -50,6 +50,14 @@ def overlapping(lafs: NDArray[np.float32]) -> NDArray[np.int64]:
     extents = sum(np.abs(n @ axes[side]).sum(axis=2) for side in (one, other))
     apart = np.abs(np.einsum("kij,kj->ki", n, centres[one] - centres[other])) > extents
     return np.asarray(pairs[~apart.any(axis=1)], np.int64)
+
+
+class _Seen(NamedTuple):
+    """A camera: its frames, pairs of them that overlap, and the shape of its views."""
+
+    lafs: NDArray[np.float32]
+    overlapping: NDArray[np.int64]
+    shape: tuple[int, ...]
 
 
 class Amos(Source):
@@ -100,7 +108,7 @@ class Amos(Source):
             raise DataError(f"{folder} has no camera: folders of at least two registered views each")
         self._cameras = list(self._views)
         self._images = [name for names in self._views.values() for name in names]
-        self._last: tuple[str, NDArray[np.float32], tuple[int, ...]] | None = None
+        self._last: tuple[str, _Seen] | None = None
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -136,15 +144,14 @@ class Amos(Source):
         Raises:
             ImageError: not one of its views can be read.
         """
-        return self._camera(camera)[0]
+        return self._camera(camera).lafs
 
-    def _camera(self, camera: str) -> tuple[NDArray[np.float32], tuple[int, ...]]:
-        """Frames of a camera and the shape of its views; the last one's are kept."""
+    def _camera(self, camera: str) -> _Seen:
         if self._last is None or self._last[0] != camera:
-            self._last = camera, *self._found(camera)
-        return self._last[1:]
+            self._last = camera, self._found(camera)
+        return self._last[1]
 
-    def _found(self, camera: str) -> tuple[NDArray[np.float32], tuple[int, ...]]:
+    def _found(self, camera: str) -> _Seen:
         total: NDArray[np.float64] = np.zeros((0, 0))
         used, fault = 0, "it has no views"
         for name in self._views[camera]:
@@ -176,14 +183,15 @@ class Amos(Source):
         if mask is not None and len(lafs):
             shown = stored_patches(mask.astype(np.uint8) * 255, lafs, side=32, margin=1.0).mean(axis=(1, 2)) / 255
             lafs = lafs[shown >= 1 - HIDDEN]
-        return lafs[: self.count], total.shape
+        lafs = lafs[: self.count]
+        return _Seen(lafs, overlapping(lafs), total.shape)
 
     def read(self, key: str) -> Piece:
         camera = key.rpartition("/")[0]
         index, image = self._cameras.index(camera), self._images.index(key)
-        lafs, shape = self._camera(camera)
-        photo = grey_photo(self.folder / key)
-        if photo.shape != shape:
+        seen = self._camera(camera)
+        lafs, photo = seen.lafs, grey_photo(self.folder / key)
+        if photo.shape != seen.shape:
             raise ImageError(f"{self.folder / key} has another size than the others; views of a camera are registered")
         patches = stored_patches(photo, lafs, side=SIDE, margin=MARGIN)
         rows = np.flatnonzero(contrasts(patches, MARGIN) > self.contrast)
@@ -197,7 +205,7 @@ class Amos(Source):
                 "position": position[rows],
                 "size": laf_scale(lafs)[rows],
             },
-            overlapping(lafs) + index * MANY,  # with every view: any of them may be missing
+            seen.overlapping + index * MANY,  # with every view: any of them may be missing
         )
 
     def refine(self, columns: Columns, read: ReadPatches) -> NDArray[np.intp]:
