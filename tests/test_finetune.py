@@ -22,6 +22,7 @@ from hardnet_match.errors import DataError, OptionError, ReconstructionError
 from hardnet_match.features import Features
 from hardnet_match.frames import make_lafs
 from hardnet_match.jobs import finetune as job
+from hardnet_match.jobs import finetune_stages
 from hardnet_match.jobs.finetune_summary import change_error, verdict
 from hardnet_match.report.chart import line_chart
 from hardnet_match.report.finetune import FinetunePage, Row, Strip, finetune_page
@@ -535,7 +536,7 @@ def test_job_writes_weights_and_page_and_goes_on(scene: Path, tmp_path: Path) ->
     for name in ("learn.h5", "choose.h5"):
         assert not held & set(PatchSet.load(Path(summary.work) / name).image.tolist())
     again = run_job(scene, output)
-    assert "output" in again.reused
+    assert "done" in again.reused
     assert json.dumps([again.before, again.after]) == json.dumps([summary.before, summary.after])
     Path(summary.page).unlink()
     once_more = run_job(scene, output)
@@ -544,7 +545,7 @@ def test_job_writes_weights_and_page_and_goes_on(scene: Path, tmp_path: Path) ->
 
 
 def test_worse_weights_are_not_taken(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = job.measure
+    real = finetune_stages.measure
     calls: list[int] = []
 
     def second_time_worse(*arguments: Any, **options: Any) -> Any:
@@ -559,7 +560,7 @@ def test_worse_weights_are_not_taken(scene: Path, tmp_path: Path, monkeypatch: p
             next(other.parameters()).mul_(1.01)
         return job.replace(came, network=other, share=0.5, step=3)
 
-    monkeypatch.setattr(job, "measure", second_time_worse)
+    monkeypatch.setattr(finetune_stages, "measure", second_time_worse)
     monkeypatch.setattr(job, "adapt", learned)
     summary = run_job(scene, tmp_path / "mine.safetensors")
     assert not summary.improved

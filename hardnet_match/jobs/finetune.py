@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -16,27 +15,17 @@ from filelock import FileLock, Timeout
 from .. import weights as weight_files
 from ..architectures import Loaded, open_network
 from ..devices import choose_device
-from ..errors import DataError, OptionError, TrainingError
+from ..errors import OptionError, TrainingError
 from ..images import list_images
-from ..inference import PatchNetwork
 from ..sfm.views import find_frames, read_views
-from ..store import FeatureReader
 from ..training.adapt import Plan, adapt
 from ..training.checkpoint import replace_file
-from ..training.holdout import choosing_points, learning_points, make_split
-from ..training.measure import Answers, Figures, describe_views, held_pairs, measure
-from ..training.mining import mine_model
-from ..training.patchset import PatchSet
+from ..training.holdout import make_split
 from .finetune_page import Scene, write_finetune_page
+from .finetune_stages import clear_other_run, describes, digest_of, measured_of, patches_of, save_weights
 from .finetune_summary import FinetuneSummary, change_error, verdict
 from .reconstruct import reconstruct_folder
 from .stages import Stages, fingerprint
-
-if TYPE_CHECKING:
-    from ..extractor import FeatureExtractor
-    from ..features import Features
-
-log = logging.getLogger(__name__)
 
 
 def finetune(
@@ -104,87 +93,102 @@ def finetune(
     if not names:
         raise OptionError(f"{photos}: no images found in it")
     work.mkdir(exist_ok=True)
+    job = _Job(
+        photos, output, work, loaded, start, None if model is None else Path(model), extractor_options or {},
+        {"pairs": pairs, "overlap": overlap, "overwrite": overwrite, "quiet": quiet},
+        hold_out, max_size, replace(plan or Plan(), seconds=60 * minutes), str(where), seed,
+    )  # fmt: skip
     with _alone(work):
         stages = Stages(work / "stages.json", overwrite)
         _check_output(output, stages, overwrite)
-        return _run(
-            photos, output, work, loaded, start, extractor_options or {}, model, hold_out, max_size, pairs, overlap,
-            replace(plan or Plan(), seconds=60 * minutes), str(where), seed, stages, overwrite, quiet,
-        )  # fmt: skip
+        return _run(job, stages)
 
 
-def _run(
-    photos: Path,
-    output: Path,
-    work: Path,
-    loaded: Loaded,
-    start: str,
-    extractor_options: Mapping[str, Any],
-    model: str | Path | None,
-    hold_out: float,
-    max_size: int | None,
-    pairs: str | Path,
-    overlap: int,
-    plan: Plan,
-    device: str,
-    seed: int,
-    stages: Stages,
-    overwrite: bool,
-    quiet: bool,
-) -> FinetuneSummary:
-    skipped: dict[str, str] = {}
-    if model is None:
-        with stages.timed("reconstruct"):
-            made = reconstruct_folder(
-                photos, work / "reconstruction", _extractor(loaded, extractor_options, device),
-                max_size=max_size, pairs=pairs, overlap=overlap, device=device, overwrite=overwrite, quiet=quiet,
-            )  # fmt: skip
-        skipped = made.skipped
-        model, frames = work / "reconstruction" / "sparse" / "0", work / "reconstruction" / "features.h5"
-    else:
-        model = Path(model)
-        frames = find_frames(model)
+@dataclass(frozen=True)
+class _Job:
+    """The arguments of `finetune`, checked."""
+
+    photos: Path
+    output: Path
+    work: Path
+    loaded: Loaded
+    start: str
+    model: Path | None
+    extraction: Mapping[str, Any]
+    mapping: Mapping[str, Any]
+    hold_out: float
+    max_size: int | None
+    plan: Plan
+    device: str
+    seed: int
+
+
+def _run(job: _Job, stages: Stages) -> FinetuneSummary:
+    model, frames, skipped = _model(job, stages)
     views = read_views(model, frames)
-    scene = Scene(photos, views, make_split(views, hold_out, seed), max_size)
-    digest = weight_files.file_hash(loaded.source)
-    source = fingerprint(_stamp(model), _stamp(frames), scene.split.plain(), max_size)
-    learn, choose = _patches(scene, model, frames, work, stages, source)
-    source = fingerprint(source, digest, asdict(plan), seed)
-    done = _done_before(output, skipped, stages, source)
+    scene = Scene(job.photos, views, make_split(views, job.hold_out, job.seed), job.max_size)
+    digest = weight_files.file_hash(job.loaded.source)
+    source = fingerprint(digest_of(views, job.photos), scene.split.plain(), job.max_size)
+    learn, choose = patches_of(scene, model, frames, job.work, stages, source)
+    source = fingerprint(source, digest, asdict(job.plan), job.seed)
+    done = _done_before(job.output, skipped, stages, source)
     if done is not None:
         return done
     with stages.timed("train"):
-        _clear_other_run(work / "training", stages, source)
+        clear_other_run(job.work / "training", stages, source)
         came = adapt(
-            loaded.network, learn, choose, plan,
-            out=work / "training", device=device, seed=seed, identity={"run": source},
+            job.loaded.network, learn, choose, job.plan,
+            out=job.work / "training", device=job.device, seed=job.seed, identity={"run": source},
         )  # fmt: skip
-    about = {"photos": str(len(views)), "held_out": str(len(scene.split.held)), "seed": str(seed)}
-    candidate = work / "candidate.safetensors"
+    about = {"photos": str(len(views)), "held_out": str(len(scene.split.held)), "seed": str(job.seed)}
+    candidate = job.work / "candidate.safetensors"
     if came.share:
-        _save(candidate, loaded, came.network, {**about, "share": f"{came.share:g}", "step": str(came.step)})
+        save_weights(candidate, job.loaded, came.network, {**about, "share": f"{came.share:g}", "step": f"{came.step}"})
     with stages.timed("measure"):
-        stored = frames if _describes(frames, digest, max_size) else None
-        measured = _measured(scene, loaded, stored, candidate if came.share else None, device)
+        stored = frames if describes(frames, digest, job.max_size) else None
+        measured = measured_of(scene, job.loaded, stored, candidate if came.share else None, job.device)
     before, after = measured[0][0], measured[1][0] if came.share else None
     improved, reason = verdict(before, after)
-    if improved:
-        replace_file(output, lambda path: shutil.copyfile(candidate, path))
-    else:
-        _save(output, loaded, loaded.network, {**about, "share": "0"})
+    taken = candidate
+    if not improved:
+        taken = job.work / "start.safetensors"
+        save_weights(taken, job.loaded, job.loaded.network, {**about, "share": "0"})
+    # Written down first: killed in between, the next run knows the output for its own.
+    stages.record("written", source, {"hash": weight_files.file_hash(taken)})
+    replace_file(job.output, lambda path: shutil.copyfile(taken, path))
     summary = FinetuneSummary(
-        output=str(output), page=str(output.with_suffix(".html")), work=str(work), improved=improved, reason=reason,
-        start=start, share=came.share, step=came.step, photos=len(views), held=list(scene.split.held),
-        points=len(np.unique(learn.track)), patches=len(learn), steps=came.history.steps,
-        before=asdict(before), after=None if after is None else asdict(after),
+        output=str(job.output), page=str(job.output.with_suffix(".html")), work=str(job.work), improved=improved,
+        reason=reason, start=job.start, share=came.share, step=came.step, photos=len(views),
+        held=list(scene.split.held), points=len(np.unique(learn.track)), patches=len(learn),
+        steps=came.history.steps, before=asdict(before), after=None if after is None else asdict(after),
         error=None if after is None else change_error(before, after),
         seconds=stages.seconds, reused=list(dict.fromkeys(stages.reused)),
-        settings={"start_hash": digest, "hold_out": hold_out, "max_size": max_size, "seed": seed, **asdict(plan)},
+        settings={
+            "start_hash": digest, "hold_out": job.hold_out, "max_size": job.max_size, "seed": job.seed,
+            **asdict(job.plan),
+        },
         skipped=skipped,
     )  # fmt: skip
     write_finetune_page(Path(summary.page), summary, scene, came, learn, before, after, measured[0][1], measured[1][1])
-    stages.record("output", source, {"hash": weight_files.file_hash(output), "summary": asdict(summary)})
+    stages.record("done", source, asdict(summary))
     return summary
+
+
+def _model(job: _Job, stages: Stages) -> tuple[Path, Path, dict[str, str]]:
+    """The model's folder, the file of its frames, and the photos that could not be read."""
+    if job.model is not None:
+        return job.model, find_frames(job.model), {}
+    from ..extractor import FeatureExtractor
+
+    family, folder = job.loaded.architecture.family, job.work / "reconstruction"
+    with stages.timed("reconstruct"):
+        extractor = FeatureExtractor.from_preset(
+            **{**job.extraction, "descriptor": family, "weights": job.loaded.source, "device": job.device}
+        )
+        made = reconstruct_folder(
+            job.photos, folder, extractor, max_size=job.max_size, device=job.device, **job.mapping
+        )
+    return folder / "sparse" / "0", folder / "features.h5", made.skipped
 
 
 @contextmanager
@@ -201,44 +205,6 @@ def _alone(work: Path) -> Iterator[None]:
         lock.release()
 
 
-def _describes(frames: Path, digest: str, max_size: int | None) -> bool:
-    """Whether a features file holds what the starting weights say of its frames, as we would describe them."""
-    if frames.suffix != ".h5":
-        return False
-    with FeatureReader(frames) as reader:
-        settings = reader.settings
-    known = settings.get("weights")
-    return (
-        isinstance(known, dict)
-        and known.get("descriptor") == digest
-        and settings.get("max_size") == max_size
-        and settings.get("precision") == "float32"
-    )
-
-
-def _measured(
-    scene: Scene, loaded: Loaded, stored: Path | None, candidate: Path | None, device: str
-) -> list[tuple[Figures, list[Answers]]]:
-    """Figures and answers of the weights started from and of the candidate; twice the same without a candidate."""
-    pairs = held_pairs(scene.views, scene.split)
-    wanted = sorted({place for pair in pairs for place in pair})
-
-    def figures(features: Mapping[int, Features]) -> tuple[Figures, list[Answers]]:
-        return measure(features, scene.views, pairs, scene.split, device=device)
-
-    def described(network: PatchNetwork) -> dict[int, Features]:
-        return describe_views(network, scene.views, wanted, scene.photos, max_size=scene.max_size, device=device)
-
-    if stored is None:
-        first = figures(described(loaded.network))
-    else:
-        with FeatureReader(stored) as reader:
-            first = figures({place: reader.read(scene.views[place].name) for place in wanted})
-    if candidate is None:
-        return [first, first]
-    return [first, figures(described(open_network(candidate).network))]
-
-
 def _start(start: str) -> Loaded:
     loaded = open_network(start)
     if loaded.architecture.kind != "descriptor":
@@ -248,80 +214,20 @@ def _start(start: str) -> Loaded:
     return loaded
 
 
-def _extractor(loaded: Loaded, options: Mapping[str, Any], device: str) -> FeatureExtractor:
-    from ..extractor import FeatureExtractor
-
-    return FeatureExtractor.from_preset(
-        **{**options, "descriptor": loaded.architecture.family, "weights": loaded.source, "device": device}
-    )
-
-
 def _check_output(output: Path, stages: Stages, overwrite: bool) -> None:
     """OptionError if another run's weights are in the way."""
-    if output.exists() and not overwrite and _written(stages).get("hash") != weight_files.file_hash(output):
+    if not output.exists() or overwrite:
+        return
+    _, written = stages.recorded("written")
+    if not isinstance(written, dict) or written.get("hash") != weight_files.file_hash(output):
         raise OptionError(
             f"{output} is there and was not made from this work folder; name another file, or --overwrite"
         )
 
 
-def _written(stages: Stages) -> dict[str, Any]:
-    _, result = stages.recorded("output")
-    return result if isinstance(result, dict) else {}
-
-
 def _done_before(output: Path, skipped: dict[str, str], stages: Stages, source: str) -> FinetuneSummary | None:
-    """The summary of the run that wrote what is there, if it was this very one."""
-    written = stages.result("output", source)
-    if not written or not output.is_file() or weight_files.file_hash(output) != written["hash"]:
+    """The summary of the run that wrote what is there, if it was this very one; whose output it is was checked."""
+    done = stages.result("done", source)
+    if not done or not output.is_file() or not output.with_suffix(".html").is_file():
         return None
-    if not output.with_suffix(".html").is_file():
-        return None
-    summary = FinetuneSummary(**written["summary"])
-    return replace(summary, reused=list(dict.fromkeys(stages.reused)), skipped=skipped)
-
-
-def _stamp(path: Path) -> list[Any]:
-    """Names, sizes and times of the files of a model, or of one file, to tell whether it is still the same."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-
-
-def _patches(
-    scene: Scene, model: Path, frames: Path, work: Path, stages: Stages, source: str
-) -> tuple[PatchSet, PatchSet]:
-    """Patches to learn from and to choose by; photos that are held out are not even read."""
-    files = work / "learn.h5", work / "choose.h5"
-    if stages.result("patches", source) is None or not all(file.is_file() for file in files):
-        with stages.timed("patches"):
-            names = [view.name for view in scene.views if view.name not in scene.split.held]
-            found = mine_model(model, frames, scene.photos, only=names, max_size=scene.max_size)
-            for file, ids in zip(
-                files,
-                (learning_points(scene.views, scene.split), choosing_points(scene.views, scene.split)),
-                strict=True,
-            ):
-                rows = np.flatnonzero(np.isin(found.track, ids))
-                if not len(rows):
-                    raise DataError(
-                        "too few points are left to learn from once photos and points are held out; take more photos, "
-                        "more keypoints, or hold out less"
-                    )
-                found.select(rows).save(file)
-            stages.record("patches", source, [file.stat().st_size for file in files])
-    learn, choose = (PatchSet.load(file) for file in files)
-    log.info("%d patches to learn from, %d to choose by", len(learn), len(choose))
-    return learn, choose
-
-
-def _clear_other_run(folder: Path, stages: Stages, source: str) -> None:
-    """Training that was begun from other patches or with other settings is done anew."""
-    if stages.recorded("training")[0] != source:
-        if folder.exists():
-            log.info("the patches or the settings are not those of the training so far: it starts anew")
-            shutil.rmtree(folder)
-        stages.record("training", source, None)
-
-
-def _save(path: Path, loaded: Loaded, network: PatchNetwork, about: Mapping[str, str]) -> None:
-    about = {"made_by": "hardnet-match finetune", "start": Path(loaded.source).name, **about}
-    weight_files.save_weights(path, network.state_dict(), loaded.architecture.name, about, half=True)
+    return replace(FinetuneSummary(**done), reused=list(dict.fromkeys(stages.reused)), skipped=skipped)

@@ -66,7 +66,7 @@ class Plan:
     seconds: float = math.inf
     batch: int = 128
     rate: float = 2e-3
-    shares: tuple[float, ...] = (0.5, 1.0)
+    shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     evaluations: int = 4
 
     def schedule(self, points: int) -> Schedule:
