@@ -22,6 +22,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -35,8 +36,9 @@ from hardnet_match.orientation import Dominant, OriNet
 from hardnet_match.shape import AffNet, Baumberg
 from hardnet_match.training.augment import Light
 from hardnet_match.training.card import write_card
-from hardnet_match.training.checkpoint import LAST_WEIGHTS
+from hardnet_match.training.checkpoint import LAST, LAST_WEIGHTS
 from hardnet_match.training.evaluation import TURNED_VIEW_ERROR
+from hardnet_match.training.export import save_bundled
 from hardnet_match.training.judge import (
     SECOND_VIEW_ERROR,
     Held,
@@ -72,11 +74,7 @@ def arguments() -> argparse.Namespace:
         "--minutes", nargs="+", default=[], metavar="NETWORK=M", help="time for a network (default: its recipe's steps)"
     )
     parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="NETWORK:KEY=VALUE",
-        help="put over a recipe: hardnet:schedule.batch=384",
+        "--set", nargs="+", default=[], dest="changes", metavar="NETWORK:KEY=VALUE", help="put over a recipe"
     )
     parser.add_argument("--start-from", type=Path, help="folder with *-bundled.safetensors to go on from")
     parser.add_argument(
@@ -168,7 +166,7 @@ def learn(options: argparse.Namespace, name: str) -> None:
     """One network by its recipe, in `runs/NAME`; its last weights to `OUT/NAME-bundled.safetensors`."""
     changes = [text.split(":", 1)[1] for text in options.changes if text.startswith(f"{name}:")]
     minutes = dict(text.split("=", 1) for text in options.minutes).get(name)
-    own = options.work / "runs" / "hardnet" / LAST_WEIGHTS
+    own = options.work / "runs" / "hardnet" / LAST  # which torch alone can read
     if name != "hardnet" and own.exists():
         changes.insert(0, f'network.descriptor="{own}"')
     start = options.start_from / f"{name}-bundled.safetensors" if options.start_from else None
@@ -187,13 +185,13 @@ def learn(options: argparse.Namespace, name: str) -> None:
 
 def finish(options: argparse.Namespace, name: str) -> None:
     """The run's last weights as the package carries them; where safetensors is not installed, that is for later."""
-    try:
-        from hardnet_match.training.export import save_bundled
-
-        network = load_network(options.work / "runs" / name / LAST_WEIGHTS).network
-        save_bundled(network, options.out / f"{name}-bundled.safetensors")
-    except ModuleNotFoundError as error:
-        log.warning("%s-bundled.safetensors is not written (%s); carry WORK/runs home and run there", name, error)
+    if find_spec("safetensors") is None:
+        log.warning(
+            "no safetensors here: carry WORK/runs home, where the stage `figures` writes %s-bundled", name
+        )
+        return
+    network = load_network(options.work / "runs" / name / LAST_WEIGHTS).network
+    save_bundled(network, options.out / f"{name}-bundled.safetensors")
 
 
 def made(options: argparse.Namespace) -> dict[str, PatchNetwork]:

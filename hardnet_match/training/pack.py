@@ -75,19 +75,28 @@ def pack(
     if not total:
         raise DataError("there are no patches to pack")
     shares = {name: max(len(found) / total, 0.05) for name, found in sets.items()}
-    room = {name: 0.97 * megabytes * 2**20 * share / sum(shares.values()) for name, share in shares.items()}
+    limit = megabytes * 2**20
+    room = {name: limit * share / sum(shares.values()) for name, share in shares.items()}
+    bytes_each = {name: _bytes_a_patch(found, quality, seed) for name, found in sets.items()}
     kept: dict[str, int] = {}
 
     def write(target: Path) -> None:
-        with h5py.File(target, "w") as file:
-            file.attrs["format"] = FORMAT
+        factor = 1.0
+        while True:
             for name, found in sets.items():
-                count = int(room[name] / _bytes_a_patch(found, quality, seed))
-                rows = choose(found, min(count, len(found)), views, seed=seed)
-                if not len(rows):
-                    raise DataError(f"{megabytes} MiB is too little for any patch of {name}")
-                _write_set(file.create_group(name), found, rows, quality)
-                kept[name] = len(rows)
+                kept[name] = min(int(factor * room[name] / bytes_each[name]), len(found))
+            with h5py.File(target, "w") as file:
+                file.attrs["format"] = FORMAT
+                for name, found in sets.items():
+                    rows = choose(found, kept[name], views, seed=seed)
+                    if not len(rows):
+                        raise DataError(f"{megabytes} MiB is too little for any patch of {name}")
+                    _write_set(file.create_group(name), found, rows, quality)
+                    kept[name] = len(rows)
+            size = target.stat().st_size
+            if size <= limit:
+                return
+            factor *= 0.98 * limit / size  # the sample was easier to compress than the whole
 
     replace_file(path, write)
     return kept
