@@ -55,6 +55,6 @@ class RootSIFT(PatchNetwork):
         votes = patches.new_zeros((patches.shape[0], ANGLES, self.patch_size, self.patch_size), dtype=torch.float32)
         votes.scatter_add_(1, lower_bin[:, None], ((1 - upper_share) * magnitude)[:, None])
         votes.scatter_add_(1, ((lower_bin + 1) % ANGLES)[:, None], (upper_share * magnitude)[:, None])
-        histogram = ((votes.mT @ self.cells.T).mT @ self.cells.T).flatten(1)
+        histogram = (self.cells @ votes @ self.cells.T).flatten(1)
         histogram = normalize(normalize(histogram, dim=1).clamp(0.0, CLIP), dim=1)
         return (normalize(histogram, p=1, dim=1) + 1e-10).sqrt()
