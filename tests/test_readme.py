@@ -1,4 +1,4 @@
-"""What README.md shows works as it is printed: shell commands through the real entry point, Python blocks in order."""
+"""What README.md and the pages of docs/ show works as it is printed, one after the other in one folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -17,39 +18,60 @@ from typer.testing import CliRunner
 from hardnet_match.cli import VERBS, app
 from hardnet_match.presets import PRESETS
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-COMMANDS = [
-    line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.startswith("hardnet-match ")
-]
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/retrieval.md", "docs/training.md")
+}
+README = PAGES["README.md"]
+BLOCKS = {name: re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for name, text in PAGES.items()}
+# What makes a training run short; everything else is as printed.
+SHORT = {
+    "finetune": ["--minutes", "0.05"],
+    "train": ["--set", "schedule.batch=8", "--set", "schedule.pairs_an_epoch=16", "--set", "schedule.epochs=1"],
+}
+
+
+def commands(page: str) -> list[list[str]]:
+    lines = [line for kind, text in BLOCKS[page] if kind == "sh" for line in text.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("hardnet-match ")]
 
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory, rendered: dict[str, Any]) -> Path:
-    """A folder with `photos/` as the README's commands expect them: small, overlapping, with GPS."""
+    """A folder with what the pages take for granted: photos with GPS, one more photo, patches, patch sets."""
+    from hardnet_match.training.patchset import PatchSet
+
     folder = tmp_path_factory.mktemp("readme")
     (folder / "photos").mkdir()
-    for i, name in enumerate(["a.jpg", "b.jpg", "c.jpg"]):
+    for i, name in enumerate("abcdefgh"):
         with Image.open(rendered["folder"] / f"view_00{i}.jpg") as image:
             exif = image.getexif()
             exif.get_ifd(0x8825).update({1: "N", 2: (55.0, 40.0, i / 10), 3: "E", 4: (13.0, 10.0, 0.0)})
-            image.resize((320, 240)).save(folder / "photos" / name, exif=exif, quality=95)
+            image.resize((320, 240)).save(folder / "photos" / f"{name}.jpg", exif=exif, quality=95)
     shutil.copy(folder / "photos" / "a.jpg", folder / "first.jpg")
+    (folder / "new-photos").mkdir()
+    (folder / "photos" / "h.jpg").rename(folder / "new-photos" / "h.jpg")
+    pixels = np.asarray(Image.open(rendered["folder"] / "view_000.jpg").convert("L"))
+    patches = np.stack([pixels[y : y + 64, x : x + 64] for y in range(0, 280, 40) for x in range(0, 400, 40)])
+    Image.fromarray(patches[:5].reshape(-1, 64)).save(folder / "column.png")
+    count = len(patches)
+    track, zeros = np.repeat(np.arange(count), 2), np.zeros(2 * count, np.int32)
+    image_of = np.tile(np.array([0, 1], np.int32), count)
+    for name in ("liberty", "notredame", "yosemite"):
+        (folder / "sets").mkdir(exist_ok=True)
+        PatchSet(np.repeat(patches, 2, axis=0), track, image_of, zeros, margin=1.0).save(folder / "sets" / f"{name}.h5")
     return folder
 
 
-def test_there_is_something_to_run() -> None:
-    assert {shlex.split(command)[1] for command in COMMANDS} >= {
-        module.__name__.rpartition(".")[2] for module in VERBS
-    } - {
-        "demo",
-        "weights",
-    }
-    assert [kind for kind, _ in BLOCKS].count("python") == 2
+def test_every_verb_is_shown() -> None:
+    shown = {command[0] for page in PAGES for command in commands(page)}
+    verbs = {getattr(module, "NAME", module.__name__.rpartition(".")[2]) for module in VERBS}
+    assert shown >= verbs - {"demo", "weights"}
+    assert [kind for kind, _ in BLOCKS["README.md"]].count("python") == 2
 
 
 def test_the_set_up_commands_are_the_ones_that_are_tested() -> None:
-    ci = (Path(__file__).parents[1] / ".ci" / "run").read_text(encoding="utf-8")
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert 'pip install -c constraints.txt ".[test]" && pytest' in README
     assert "pip install -c constraints.txt . && hardnet-match demo" in README
     assert '-c constraints.txt ".[test]"' in ci
@@ -65,16 +87,25 @@ def test_presets_of_the_table_exist() -> None:
     } == set(PRESETS)
 
 
+def test_pages_that_are_pointed_at_exist() -> None:
+    for name, text in PAGES.items():
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert ((ROOT / name).parent / target).exists(), f"{name} points at {target}"
+
+
 @pytest.mark.slow
 def test_commands_and_python(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(there)
-    for command in COMMANDS:
-        result = CliRunner().invoke(app, shlex.split(command)[1:])
-        assert result.exit_code == 0, f"{command}\n{result.output}"
-    for kind, text in BLOCKS:
-        if kind == "python":
-            printed = io.StringIO()
-            with contextlib.redirect_stdout(printed):
-                exec(compile(text, "README.md", "exec"), {})
-            assert printed.getvalue()
+    for page, blocks in BLOCKS.items():
+        for command in commands(page):
+            result = CliRunner().invoke(app, [*command, *SHORT.get(command[0], [])])
+            assert result.exit_code == 0, f"{page}: {shlex.join(command)}\n{result.output}\n{result.exception!r}"
+        for kind, text in blocks:
+            if kind == "python":
+                printed = io.StringIO()
+                with contextlib.redirect_stdout(printed):
+                    exec(compile(text, page, "exec"), {})
+                assert printed.getvalue()
     assert (there / "out" / "sparse" / "0" / "images.bin").is_file()
+    assert (there / "found.html").is_file()
+    assert (there / "mine.html").is_file()
