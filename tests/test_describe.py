@@ -176,6 +176,13 @@ def test_hpatches_sequences_keep_their_folders_and_go_on(tmp_path: Path, sequenc
     assert describe_patches(sequences, target, descriptor="rootsift", form="npy", overwrite=True, quiet=True).files == 3
 
 
+def test_two_pictures_of_one_name_do_not_overwrite_each_other(tmp_path: Path, sequences: Path) -> None:
+    column(sequences / "v_two" / "ref.bmp", 9)
+    summary = describe_patches(sequences, tmp_path / "out", quiet=True)
+    assert summary.skipped == {"v_two/ref.png": "its result would replace that of v_two/ref.bmp"}
+    assert (summary.files, summary.patches) == (3, 3 + 4 + 9)
+
+
 def test_results_of_unknown_make_are_not_added_to(tmp_path: Path, sequences: Path) -> None:
     (tmp_path / "out" / "i_one").mkdir(parents=True)
     (tmp_path / "out" / "i_one" / "ref.csv").write_text("1,2\n")

@@ -103,26 +103,26 @@ def describe_patches(
         "weights": weight_files.file_hash(loaded.source) if loaded.source else None,
     }
     skipped: dict[str, str] = {}
-    files, reused, count = 1, 0, 0
+    files = reused = count = 0
     if opened is not None:
-        count = opened.count
+        files, count = 1, opened.count
         with progress_bar("describing", count, "patch", quiet=quiet) as bar:
             write_rows(target, count, describer.dim, describer.rows(opened, bar.update), settings, kind)
     else:
         results = ResultFolder(target, settings, kind, overwrite=overwrite)
-        todo = [name for name in names if not results.done(name)]
-        reused = len(names) - len(todo)
+        skipped = results.clashes(names)
+        todo = [name for name in names if name not in skipped and not results.done(name)]
+        reused = len(names) - len(todo) - len(skipped)
         with progress_bar("describing", len(names), "file", done=reused, quiet=quiet) as bar:
             for name in todo:
                 try:
                     item = open_patches(source / name)
                     results.write(name, item.count, describer.dim, describer.rows(item))
-                    count += item.count
+                    files, count = files + 1, count + item.count
                 except (ImageError, DataError) as error:
                     skipped[name] = " ".join(str(error).split()).removeprefix(f"{source / name}: ")
                     log.warning("skipped %s: %s", name, skipped[name])
                 bar.update()
-        files = len(todo) - len(skipped)
     seconds = round(time.perf_counter() - started, 3)
     return DescribeSummary(str(target), count, describer.dim, files, reused, seconds, settings, skipped)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,12 @@ class ResultFolder:
     def place(self, name: str) -> Path:
         """The file for the input of that relative name: `a/ref.png` goes to `a/ref.csv`."""
         return (self.folder / name).with_suffix(f".{self.form}")
+
+    def clashes(self, names: Sequence[str]) -> dict[str, str]:
+        """Inputs whose result would take the place of another's (`ref.png` and `ref.bmp`), with the reason."""
+        first: dict[Path, str] = {}
+        taken = {name: first.setdefault(self.place(name), name) for name in names}
+        return {name: f"its result would replace that of {other}" for name, other in taken.items() if other != name}
 
     def done(self, name: str) -> bool:
         """Whether an earlier run wrote it."""
