@@ -153,7 +153,7 @@ def test_a_short_run_teaches_the_shape(sampler: PairSampler) -> None:
     held = hold_out(made_up_set(200, seed=7), 90)
     weights = [parameter.clone() for parameter in descriptor.parameters()]
     before = shape_figures(network, descriptor, held)["covariance"]
-    train_shape(network, descriptor, sampler, Schedule(steps=40, batch=32, rate=3e-3, report=10), guided=0.7)
+    train_shape(network, descriptor, sampler, Schedule(steps=70, batch=32, rate=3e-3, report=10), guided=0.7)
     after = shape_figures(network, descriptor, held)["covariance"]
     assert after < 0.9 * before
     assert after < 0.9 * shape_figures(None, descriptor, held)["covariance"]

@@ -112,3 +112,20 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     assert again.returncode == 0, again.stderr
     for name in ("hardnet", "affnet", "orinet"):
         assert load_network(tmp_path / "work" / f"{name}-bundled.safetensors").architecture.name == name
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_step_counts(tmp_path: Path) -> None:
+    made_up_set(40).save(tmp_path / "a.h5")
+    script = SCRIPT.with_name("bench_training.py")
+    arguments = [str(tmp_path / "a.h5"), "--batch", "8", "--threads", "1", "--precision", "float32", "--seconds", "0.1"]
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments, "--device", "cpu"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    cells = [cell.strip() for cell in done.stdout.splitlines()[-1].split("|")]
+    assert cells[1:4] == ["1", "float32", "8"]
+    step, patches, products, ratio = (float(cells[place]) for place in (4, 5, 11, 13))
+    assert patches == pytest.approx(16 / step, rel=0.1)
+    assert ratio == pytest.approx(step / products, rel=0.5)
+    assert 0.3 < ratio < 100

@@ -259,7 +259,8 @@ class Trainer:
         interval = _Interval(sitting)
         passed, stopping = before, False
         # a run already at its end when it is called again evaluates and saves nothing
-        evaluated = state.step if self.out is not None and (self.out / LAST_WEIGHTS).exists() else -1
+        finished = self.out is not None and (self.out / LAST_WEIGHTS).exists()
+        begun, evaluated = state.step, state.step if finished else -1
         with closing(self._batches()) as drawn:
             while state.step < schedule.steps:
                 state.seconds = before + time.monotonic() - sitting
@@ -297,7 +298,7 @@ class Trainer:
                 state.seconds = before + time.monotonic() - sitting
                 self._save()
         self._check_finite()
-        if self.out is not None and self.processes.first:
+        if self.out is not None and self.processes.first and not (finished and state.step == begun):
             save_weights(self.out / LAST_WEIGHTS, self.task.network, {"steps": str(state.step)})
         self.processes.wait()
 
