@@ -388,7 +388,7 @@ def test_page_is_whole_and_loads_nothing(improved: bool) -> None:
     parser = Strict()
     parser.feed(html)
     assert parser.open == []
-    assert len(parser.loads) == 3
+    assert len(parser.loads) == 5
     assert all(load.startswith("data:image/") for load in parser.loads)
     assert not re.search(r"https?://|<script|url\(", html)
     assert "On &lt;photos&gt;" in html

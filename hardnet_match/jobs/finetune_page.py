@@ -137,9 +137,7 @@ def _strips(scene: Scene, worse: Sequence[Answers], better: Sequence[Answers]) -
     taken = [(worse[p].second, int(worse[p].nearest[r])) for p, r in wanted]
     patches = _cut(scene, {*queries, *rights, *taken})
     strips = [
-        Strip(
-            [patches[q], patches[a], patches[t]], f"{scene.views[q[0]].name} | {scene.views[a[0]].name} | taken wrongly"
-        )
+        Strip([patches[q], patches[a], patches[t]], f"{scene.views[q[0]].name} and {scene.views[a[0]].name}")
         for q, a, t in zip(queries, rights, taken, strict=True)
     ]
     return strips, len(found)

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-WIDTH, HEIGHT = 480, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 34
+WIDTH, HEIGHT = 400, 220
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 12, 36
 
 STYLE = """
-.chart { width: 100%; height: auto; max-width: 40rem; display: block; font-size: 12px; }
+.chart { width: 100%; height: auto; max-width: 34rem; display: block; font-size: 13px; }
 .chart text { fill: var(--faint); }
 .chart .grid { stroke: var(--line); stroke-width: 1; }
 .chart .line { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }
@@ -65,7 +65,7 @@ def line_chart(
         )
     for value, anchor in ((first, "start"), (last, "end")):
         parts.append(
-            f'<text x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{anchor}">{value:g}</text>'
+            f'<text x="{across(value):.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="{anchor}">{value:g}</text>'
         )
     parts.append(f'<text x="{(LEFT + WIDTH) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_name)}</text>')
     if level is not None:

@@ -28,12 +28,16 @@ th { color: var(--faint); font-weight: normal; }
 .up { color: #15803d; } .down { color: #c2410c; }
 @media (prefers-color-scheme: dark) { .up { color: #4ade80; } .down { color: #fb923c; } }
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
-.strips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); gap: .75rem; }
-figure { margin: 0; } figcaption { color: var(--faint); font-size: .9rem; margin-top: .3rem; }
+.strips { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(47%, 14rem), 1fr)); gap: .75rem; }
+.strip { display: flex; gap: .3rem; }
+.strip img { flex: 1 1 0; min-width: 0; }
+@media (max-width: 30rem) { table { font-size: .85rem; } th, td { padding-right: .4rem; } }
+figure { margin: 0 0 1rem; } .strips figure { margin: 0; }
+figcaption { color: var(--faint); font-size: .9rem; margin-top: .3rem; }
 """
 )
 CELL = 72
-GAP = 4
+PATCHES = ("held-out photo", "other photo", "taken in its place")
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def finetune_page(shown: FinetunePage) -> str:
     """The page as HTML."""
     parts = [
         f"<h1>{escape(shown.title)}</h1>",
-        f'<p class="card verdict{"" if shown.improved else " worse"}">{escape(shown.verdict)}</p>',
+        f'<p class="card verdict{"" if shown.improved else " worse"}">{escape(shown.verdict.replace("->", "→"))}</p>',
         "<h2>Held-out part, before and after</h2>",
         _figures(shown.rows),
         *(f'<p class="numbers">{escape(text)}</p>' for text in shown.how),
@@ -193,22 +197,15 @@ def _pairs(pairs: Sequence[tuple[str, str, int, tuple[float, float], tuple[int, 
 def _strips(strips: Sequence[Strip]) -> str:
     if not strips:
         return '<p class="numbers">None.</p>'
-    cells = [
-        f'<figure class="card">{picture(_row(strip.patches), strip.text, lazy=True)}'
-        f"<figcaption>{escape(strip.text)}</figcaption></figure>"
-        for strip in strips
-    ]
-    return f'<div class="strips">{"".join(cells)}</div>'
-
-
-def _row(patches: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Patches side by side on the page's grey."""
-    width = len(patches) * (CELL + GAP) - GAP
-    out: NDArray[np.uint8] = np.full((CELL, width), 128, dtype=np.uint8)
-    for number, patch in enumerate(patches):
-        left = number * (CELL + GAP)
-        out[:, left : left + CELL] = _enlarged(patch)
-    return out
+    cells = []
+    for strip in strips:
+        shown = "".join(
+            picture(_enlarged(patch), f"{what}, {strip.text}", lazy=True)
+            for patch, what in zip(strip.patches, PATCHES, strict=True)
+        )
+        caption = f"<figcaption>{escape(strip.text)}</figcaption>"
+        cells.append(f'<figure class="card"><div class="strip">{shown}</div>{caption}</figure>')
+    return f'<p class="numbers">{" | ".join(PATCHES)}</p><div class="strips">{"".join(cells)}</div>'
 
 
 def _enlarged(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
