@@ -210,7 +210,7 @@ def _joined(
     if isinstance(method, ASMK):
         return _join_aggregates(method, own, added, images, weights, view)
     if isinstance(method, HQE):
-        return _join_signatures(method, own, added, images, weights, view)
+        return _join_signatures(own, added, images, weights, view)
     raise OptionError(f"method {method.name} knows no query expansion")
 
 
@@ -248,9 +248,13 @@ def _join_aggregates(
 
 
 def _join_signatures(
-    method: HQE, own: Postings, added: Added, images: NDArray[np.int64], weights: NDArray[np.float64], view: View
+    own: Postings, added: Added, images: NDArray[np.int64], weights: NDArray[np.float64], view: View
 ) -> Postings:
-    """Hamming embedding: one signature a word, by majority of the query's and of those inside the region."""
+    """Hamming embedding: the features themselves, with what their images count.
+
+    Not one signature a word as `HQE.expanded` makes: with all of a region's features, few words have only one thing in
+    them, and what most of them have in common is none of them.
+    """
     found = _stored(view, images, added.words, "signatures")
     # An image's postings of a word are in the order of its features.
     features = np.stack([_pair(added.place, added.words), added.nth], axis=1)
@@ -259,9 +263,11 @@ def _join_signatures(
     kept = np.isin(group.reshape(-1)[len(features) :], group.reshape(-1)[: len(features)])
     words = np.concatenate([own.words, found.words[kept]])
     signatures = np.concatenate([own.payload["signatures"], found.payload[kept]])
-    weight = np.concatenate([own.payload["weights"] * FIRST, weights[found.place[kept]]])
-    some = weight > 0
-    return method.aggregated(words[some], signatures[some], weight[some])
+    weight = np.concatenate([own.payload["weights"], weights[found.place[kept]]])
+    order = np.argsort(words, kind="stable")
+    order = order[weight[order] > 0]
+    payload = {"signatures": signatures[order], "weights": weight[order]}
+    return Postings(words[order], np.zeros(len(order), np.int64), payload)
 
 
 class _Stored(NamedTuple):

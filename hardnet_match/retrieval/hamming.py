@@ -122,7 +122,7 @@ def tolerance(bits: int, threshold: int, sigma: float) -> NDArray[np.float64]:
 
 
 def majority(
-    words: NDArray[np.uint32], signatures: NDArray[np.uint64], weights: NDArray[np.float64], bits: int
+    words: NDArray[np.uint32], signatures: NDArray[np.uint64], weights: NDArray[np.float64] | None, bits: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
     """One signature a word: every bit as most of the word's signatures have it, by weight.
 
@@ -131,7 +131,7 @@ def majority(
     Args:
         words: (N,) in any order.
         signatures: (N, W) uint64.
-        weights: (N,) above 0.
+        weights: (N,) above 0; all as much if None.
 
     Returns:
         words (U,), ascending, and their signatures (U, W).
@@ -140,7 +140,9 @@ def majority(
     unique, starts = np.unique(words[order], return_index=True)
     if not len(unique):
         return unique, signatures
-    votes = (2.0 * unpack_signs(signatures[order], bits) - 1.0) * weights[order, None]
+    votes = 2.0 * unpack_signs(signatures[order], bits) - 1.0
+    if weights is not None:
+        votes *= weights[order, None]
     sums = np.add.reduceat(votes, starts, axis=0)
     mixed = unique.astype(np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15) + np.arange(bits, dtype=np.uint64)
     coin = np.right_shift(mixed * np.uint64(0xBF58476D1CE4E5B9), np.uint64(63)) == 1

@@ -180,13 +180,6 @@ class HQE(Method):
             kept = wanted[run.images]
             found_words.append(chosen[run.rows[kept]])
             found.append(run.payload["signatures"][kept])
-        return self.aggregated(np.concatenate(found_words), np.concatenate(found))
-
-    def aggregated(
-        self, words: NDArray[np.uint32], signatures: NDArray[np.uint64], weights: NDArray[np.float64] | None = None
-    ) -> Postings:
-        """A query with one signature a word, of signatures (P, W) of words (P,) in any order, by majority."""
-        weight = np.ones(len(words)) if weights is None else weights
-        unique, joined = majority(words, signatures, weight, self.parameters["bits"])
+        unique, joined = majority(np.concatenate(found_words), np.concatenate(found), None, self.parameters["bits"])
         payload = {"signatures": joined, "weights": np.ones(len(unique))}
         return Postings(unique, np.zeros(len(unique), np.int64), payload)
