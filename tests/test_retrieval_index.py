@@ -329,6 +329,17 @@ def test_an_index_made_anew_from_its_own_codebook(tmp_path: Path) -> None:
     assert np.array_equal(reader.rank(QUERY).scores, before.scores)
 
 
+def test_an_index_made_in_the_place_of_an_open_one(tmp_path: Path) -> None:
+    old = built(tmp_path / "index", [IMAGES[:4]])
+    new = built(tmp_path / "index", [IMAGES[4:8]])
+    with pytest.raises(StoreError, match="another index was made"):
+        old.add(*IMAGES[9])
+    assert old.names == [name for name, _ in IMAGES[:4]]
+    with new:
+        new.add(*IMAGES[9])
+    assert len(Index.open(tmp_path / "index")) == 5
+
+
 def test_another_codebook_slipped_in(tmp_path: Path) -> None:
     built(tmp_path / "index", [IMAGES])
     make_codebook(seed=5).save(tmp_path / "index" / "codebook")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from .manifest import NAME, Manifest, segment_path, sweep
 from .merging import merged, to_merge
 from .method import Method, Postings, complete, method_class
 from .query import Query
+from .ranking import Ranking, best_first
 from .segment import arrays_of, write_segment
 from .snapshot import Geometry, Snapshot
 from .writer import Buffer
@@ -27,22 +27,6 @@ from .writer import Buffer
 # A commit costs some milliseconds and a folder; killed, a writer loses at most so many features' work.
 FEATURES_AT_ONCE = 1 << 21
 OWN = {"codebook", "method", "segments", NAME, NAME + ".part", NAME + ".lock"}
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """Images by similarity to a query, best first.
-
-    Args:
-        images: (K,) int64, numbers in the index.
-        scores: (K,) float32, descending, all above 0.
-    """
-
-    images: NDArray[np.int64]
-    scores: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 class Index:
@@ -140,8 +124,8 @@ class Index:
                 return cls(place, manifest)
             except StoreError:
                 # A writer may have merged segments between our reading of the manifest and of them.
-                tried, manifest = manifest.generation, Manifest.read(place)
-                if manifest.generation == tried:
+                tried, manifest = manifest, Manifest.read(place)
+                if (manifest.identity, manifest.generation) == (tried.identity, tried.generation):
                     raise
 
     @property
@@ -200,12 +184,19 @@ class Index:
 
     def _begin(self) -> None:
         """Become the writer, of the index as it is now."""
-        from ..store.hdf5 import acquire
+        from ..store.hdf5 import acquire, release
 
         if self._lock is not None:
             return
-        self._lock = acquire(self.folder / NAME)
-        self._manifest = Manifest.read(self.folder)
+        lock = acquire(self.folder / NAME)
+        try:
+            manifest = Manifest.read(self.folder)
+            if manifest.identity != self._manifest.identity:
+                raise StoreError(f"{self.folder}: another index was made in its place meanwhile; open it again")
+        except StoreError:
+            release(lock)
+            raise
+        self._lock, self._manifest = lock, manifest
         sweep(self.folder, self._manifest)
         self._committed = Snapshot(self.folder, self._manifest, self._method, self._committed)
 
@@ -320,14 +311,7 @@ class Index:
             query = self.query(query)
         if isinstance(query, Query):
             query = self._method.represent(query)
-        scores = self._method.score(query, self.view).astype(np.float32)
-        found = np.flatnonzero(scores > 0)
-        if top is not None and top < len(found):
-            # All that are as good as the last one, so that equal scores are cut by number and not by chance.
-            least = np.partition(scores[found], len(found) - top)[len(found) - top]
-            found = found[scores[found] >= least]
-        order = np.lexsort((found, -scores[found]))[:top]
-        return Ranking(found[order], scores[found][order])
+        return best_first(self._method.score(query, self.view), top)
 
     def geometry(self, image: int) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
         """Frames (N, 2, 3) float32 and nearest words (N,) uint32 of an image, memory-mapped.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ class Manifest:
         parameters: of the method.
         settings: of the features, as their file has them.
         codebook: hash of the codebook.
+        identity: of this index; another one made in its place has another.
         generation: counts commits.
         next: number of the next segment to be written; never used twice.
         state: file name -> bytes of the method's state.
@@ -36,6 +38,7 @@ class Manifest:
     parameters: dict[str, Any]
     settings: dict[str, Any]
     codebook: str
+    identity: str = field(default_factory=lambda: uuid.uuid4().hex)
     generation: int = 0
     next: int = 0
     state: dict[str, int] = field(default_factory=dict)
