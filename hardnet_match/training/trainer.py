@@ -4,81 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from ..errors import OptionError, TrainingError
 from . import schedules
 from .checkpoint import BEST_WEIGHTS, LAST, LAST_WEIGHTS, load_checkpoint, save_checkpoint, save_weights
+from .history import Best, History, Interval, State
 from .logs import RunLog
 from .parallel import Processes
 from .sampling import Batch, Sampler, batches
 from .schedules import Optimiser, Schedule
+from .sitting import choose_precision, noticing_interrupt, seed_of
 from .tasks import Moment, Task
+
+__all__ = ["Best", "History", "Trainer", "choose_precision"]
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DECISIONS_EVERY = 10
 """Steps between two agreements of several processes on the time and on stopping; each costs them a wait."""
-
-
-@dataclass
-class History:
-    """What training said on its way: a dict of numbers a report."""
-
-    reports: list[dict[str, float]] = field(default_factory=list)
-    steps: int = 0
-    seconds: float = 0.0
-    best: float | None = None
-    best_step: int | None = None
-    waited: float = 0.0
-    """Seconds of this sitting in which the step waited for its batch."""
-
-
-@dataclass(frozen=True)
-class Best:
-    """Which evaluation counts as the best: the name of the figure, and whether less of it is better."""
-
-    figure: str
-    lowest: bool = False
-
-
-@dataclass
-class _State:
-    step: int = 0
-    seconds: float = 0.0
-    best: float | None = None
-    best_step: int | None = None
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """The type matrix products run in; None for float32.
-
-    `auto`: bfloat16 on CUDA devices and processors that have it, float16 (with a loss scale) on other CUDA devices,
-    float32 elsewhere.
-
-    Raises:
-        OptionError: the name is unknown, or float16 is asked for without CUDA.
-    """
-    if name not in PRECISIONS:
-        raise OptionError(f"precision {name!r} is unknown: choose one of {', '.join(PRECISIONS)}")
-    if name == "float16" and device.type != "cuda":
-        raise OptionError("float16 trains on CUDA devices only; use bfloat16 or float32")
-    if name == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return torch.bfloat16 if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else None
-    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
 class Trainer:
@@ -149,7 +99,7 @@ class Trainer:
         task.prepare(self.device)
         self.optimiser = schedules.build(task.network, optimiser or Optimiser(), task.head)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.precision == torch.float16)
-        self.state = _State()
+        self.state = State()
         self.history = History()
         # float64, so that the mean loss of a report does not depend on where a run was stopped
         self.total = torch.zeros((), dtype=torch.float32 if self.device.type == "mps" else torch.float64)
@@ -181,7 +131,7 @@ class Trainer:
             self.optimiser.load_state_dict(content["optimizer"])
             self.scaler.load_state_dict(content["scaler"])
             self.task.load_state_dict(content["task"])
-            self.state = _State(content["step"], content["seconds"], content["best"], content["best_step"])
+            self.state = State(content["step"], content["seconds"], content["best"], content["best_step"])
             self.total.fill_(content["loss_total"])
             self.totalled = content["loss_steps"]
         if self.out is not None and self.processes.first:
@@ -240,7 +190,7 @@ class Trainer:
             with (
                 torch.random.fork_rng(devices, device_type="cuda"),
                 self.processes.synchronised(network),
-                _noticing_interrupt() as stop,
+                noticing_interrupt() as stop,
             ):
                 network.train()
                 self._steps(stop)
@@ -256,7 +206,7 @@ class Trainer:
         state, schedule = self.state, self.schedule
         before, sitting = state.seconds, time.monotonic()
         saved = sitting
-        interval = _Interval(sitting)
+        interval = Interval(sitting)
         passed, stopping = before, False
         # a run already at its end when it is called again evaluates and saves nothing
         finished = self.out is not None and (self.out / LAST_WEIGHTS).exists()
@@ -278,7 +228,7 @@ class Trainer:
                 if state.step % schedule.report == 0 or state.step == schedule.steps:
                     state.seconds = before + time.monotonic() - sitting
                     self._report(interval)
-                    interval = _Interval(time.monotonic())
+                    interval = Interval(time.monotonic())
                 if self.evaluate is not None and state.step % self.evaluate_every == 0:
                     self._evaluate()
                     evaluated = state.step
@@ -317,8 +267,8 @@ class Trainer:
     def _step(self, batch: Batch, progress: float) -> None:
         step, processes = self.state.step, self.processes
         self.rate = schedules.set_rate(self.optimiser.param_groups, self.schedule, progress)
-        torch.manual_seed(_seed(self.seed, step, processes.rank))  # dropout
-        generator = torch.Generator(self.device).manual_seed(_seed(self.seed, step, -1))
+        torch.manual_seed(seed_of(self.seed, step, processes.rank))  # dropout
+        generator = torch.Generator(self.device).manual_seed(seed_of(self.seed, step, -1))
         moment = Moment(progress, self._epoch(step), generator, self.device, self.precision, processes)
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.task.loss(batch.on(self.device), moment)
@@ -329,7 +279,7 @@ class Trainer:
         self.total += loss.detach()
         self.totalled += 1
 
-    def _report(self, interval: _Interval) -> None:
+    def _report(self, interval: Interval) -> None:
         self._check_finite()
         seconds = time.monotonic() - interval.started
         self.history.waited += interval.waited
@@ -377,39 +327,3 @@ class Trainer:
             if self.out is not None:
                 about = {"steps": str(state.step), self.best.figure: f"{value:.6g}"}
                 save_weights(self.out / BEST_WEIGHTS, self.task.network, about)
-
-
-@dataclass
-class _Interval:
-    """What happened since the last report."""
-
-    started: float
-    pairs: int = 0
-    waited: float = 0.0
-
-
-def _seed(seed: int, step: int, rank: int) -> int:
-    """A seed of 62 bits that no other step or process (-1: what all share) has, but by chance."""
-    high, low = np.random.SeedSequence([seed, step, rank + 1]).generate_state(2, np.uint32)
-    return (int(high) << 30) ^ int(low)
-
-
-@contextmanager
-def _noticing_interrupt() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets; a second Ctrl-C acts at once."""
-    pressed = threading.Event()
-
-    def handler(number: int, frame: Any) -> None:
-        if pressed.is_set():
-            signal.default_int_handler(number, frame)
-        pressed.set()
-        log.warning("stopping after this step; press Ctrl-C again to stop at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield pressed
-        return
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
