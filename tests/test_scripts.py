@@ -101,3 +101,12 @@ def test_pair_selection(places: Path, tmp_path: Path) -> None:
         title: int(row[4].partition("/")[0]) for title, row in rows.items() if title in ("exhaustive", "top 2")
     }
     assert registered["top 2"] >= 3
+
+
+def test_verification() -> None:
+    rows = rows_of(
+        run("bench_verification.py", "--images", "60", "--features", "300", "--words", "2000", "--repeats", "1")
+    )
+    _, *speed, inliers = rows["2000"]
+    assert all(int(figure) > 0 for figure in speed)
+    assert inliers == "60 / 1"
