@@ -65,8 +65,12 @@ class TrainSummary:
             told.append(
                 f"best weights: {self.best} ({self.best_figure} {self.best_value:.4f} at step {self.best_step})"
             )
-        if self.figures:
-            told.append("  ".join(f"{key} {value:.4f}" for key, value in self.figures.items() if key != "step"))
+        rows: dict[str, list[str]] = {}
+        for key, value in self.figures.items():
+            data, _, figure = key.rpartition("/")
+            if figure != "step":
+                rows.setdefault(data or "figures", []).append(f"{figure} {value:.4f}")
+        told += [f"{data}: {', '.join(row)}" for data, row in rows.items()]
         return "\n".join(told)
 
 
