@@ -13,8 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-# Cells a descriptor looks into. At 65536 words, 16 hold the nearest word of 97.5 of 100 HardNet descriptors.
-PROBES = 16
+# Cells a descriptor looks into. Of unseen HardNet descriptors and 65536 words, 8 / 12 / 16 / 32 cells give 92 / 95 / 97 /
+# 99 of 100 their nearest word and the others one hardly further: the mean squared distance grows by 1.9 / 1.1 / .5 /
+# .1 per cent. The ranking of images does not tell the difference.
+PROBES = 12
 # Below so many words a product with all of them is as fast.
 FEW_WORDS = 1024
 ROWS_AT_ONCE = 1 << 13
