@@ -29,7 +29,7 @@ import torch
 
 from hardnet_match.architectures import load_network
 from hardnet_match.descriptors import HardTFeat, RootSIFT, TFeat
-from hardnet_match.errors import DataError
+from hardnet_match.errors import DataError, HardnetMatchError
 from hardnet_match.inference import PatchNetwork
 from hardnet_match.jobs.train import train
 from hardnet_match.orientation import Dominant, OriNet
@@ -47,13 +47,15 @@ from hardnet_match.training.judge import (
     orientation_figures,
     shape_figures,
 )
-from hardnet_match.training.pack import pack, packed_loss, unpack
+from hardnet_match.training.pack import choose, pack, packed_loss, unpack
 from hardnet_match.training.patchset import PatchSet, save_joined
 from hardnet_match.weights import load_into
 from hardnet_match.weights.reading import read_state
 
 log = logging.getLogger("train_bundled")
 NETWORKS = ("hardnet", "affnet", "orinet")
+HELD_PACKED = 6000
+"""Held-out patches that are packed: figures while training need no more."""
 STAGES = ("mine", "pack", *NETWORKS, "figures")
 
 
@@ -154,6 +156,7 @@ def sets_of(options: argparse.Namespace, *, held: bool) -> list[Path]:
 def make_pack(options: argparse.Namespace) -> None:
     """`WORK/corpus.pack`, and what it leaves out."""
     sets = {name: PatchSet.load(options.work / "data" / f"{name}.h5") for name in ("corpus", "held")}
+    sets["held"] = sets["held"].select(choose(sets["held"], HELD_PACKED))
     target = options.work / "corpus.pack"
     kept = pack(sets, target, options.megabytes, quality=options.quality, seed=options.seed)
     log.info("%s: %.1f MiB", target, target.stat().st_size / 2**20)
@@ -186,9 +189,7 @@ def learn(options: argparse.Namespace, name: str) -> None:
 def finish(options: argparse.Namespace, name: str) -> None:
     """The run's last weights as the package carries them; where safetensors is not installed, that is for later."""
     if find_spec("safetensors") is None:
-        log.warning(
-            "no safetensors here: carry WORK/runs home, where the stage `figures` writes %s-bundled", name
-        )
+        log.warning("no safetensors here: carry WORK/runs home, where the stage `figures` writes %s-bundled", name)
         return
     network = load_network(options.work / "runs" / name / LAST_WEIGHTS).network
     save_bundled(network, options.out / f"{name}-bundled.safetensors")
@@ -294,4 +295,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HardnetMatchError as error:
+        sys.exit(f"train_bundled: {error}")

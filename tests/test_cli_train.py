@@ -17,6 +17,7 @@ from training_helpers import made_up_set
 from typer.testing import CliRunner, Result
 
 from hardnet_match.cli import app
+from hardnet_match.orientation import OriNet
 from hardnet_match.training.checkpoint import load_checkpoint
 from hardnet_match.training.logs import read_rows
 from hardnet_match.weights import read_state
@@ -250,3 +251,21 @@ def test_show_prints_a_recipe_that_is_the_same(place: Path) -> None:
     again = CliRunner().invoke(app, ["train", str(place / "shown.toml"), "--show"])
     assert again.stdout == shown.stdout
     assert "seed = 7" in shown.stdout
+
+
+def test_an_originals_checkpoint_goes_on_at_its_epoch(place: Path) -> None:
+    torch.manual_seed(1)
+    theirs = OriNet()
+    sgd = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, dampening=0.9)
+    theirs.vectors(torch.rand(8, 1, 32, 32)).square().sum().backward()
+    sgd.step()
+    path = place / "checkpoint_2.pth"
+    torch.save({"epoch": 3, "state_dict": theirs.state_dict(), "optimizer": sgd.state_dict()}, path)
+    arguments = ["--set", "optimiser.name=sgd", "--set", "schedule.kind=linear", "--resume", str(path), "--json"]
+    done = run(place, "-o", str(place / "theirs"), *arguments)
+    assert done.exit_code == 0, done.output
+    summary = json.loads(done.stdout)
+    assert (summary["resumed_at"], summary["steps"]) == (30, 50)
+    rows = read_rows(place / "theirs" / "log.csv")
+    assert rows[0]["step"] == 35
+    assert rows[0]["rate"] == pytest.approx(2e-3 * (1 - 34 / 50))
