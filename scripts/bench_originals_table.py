@@ -84,7 +84,7 @@ def asked(options: argparse.Namespace) -> GroundTruth:
 
 def words_of(label: str, features: Path, options: argparse.Namespace) -> Path:
     """The folder of the codebook, trained if it is not there."""
-    place = options.work / label / "codebook"
+    place: Path = options.work / label / "codebook"
     if (place / "codebook.json").is_file():
         return place
     source = features

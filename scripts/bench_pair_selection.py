@@ -98,7 +98,7 @@ def map_pairs(
     observations = sum(model.observations for model in models)
     points = sum(model.points for model in models)
     error = sum(model.reprojection_error * model.observations for model in models) / max(1, observations)
-    truth = verified if wanted is None else wanted
+    truth = set(verified if wanted is None else wanted)
     with FeatureReader(given["features"]) as reader:
         images = len(reader.names())
     row = Row(
