@@ -58,7 +58,8 @@ class ASMK(Method):
         order = np.argsort(keys, kind="stable")
         keys = keys[order]
         words = batch.words[order]
-        residual = batch.descriptors[order] - self.codebook.centroids[words]
+        residual = batch.descriptors.take(order, axis=0)
+        residual -= self.codebook.centroids.take(words, axis=0)
         starts, summed = sum_groups(keys, residual)
         return Postings(words[starts], batch.images[order][starts], self._packed(summed))
 
@@ -68,7 +69,8 @@ class ASMK(Method):
         rows = np.repeat(np.arange(len(query)), query.words.shape[1])
         order = np.argsort(words, kind="stable")
         words, rows = words[order], rows[order]
-        residual = query.descriptors[rows] - self.codebook.centroids[words]
+        residual = query.descriptors.take(rows, axis=0)
+        residual -= self.codebook.centroids.take(words, axis=0)
         if (query.weights != 1).any():
             residual *= query.weights[rows, None]
         starts, summed = sum_groups(words, residual)
@@ -85,7 +87,7 @@ class ASMK(Method):
         total = np.zeros(view.n_images)
         words = np.flatnonzero(view.document_frequency).astype(np.uint32)
         for run in view.gather(words):
-            total += np.bincount(run.images, idf[words[run.rows]], view.n_images)
+            np.add.at(total, run.images, idf[words[run.rows]])
         return np.asarray(np.sqrt(total))
 
     def score(self, query: Postings, view: View) -> NDArray[np.float64]:
@@ -100,11 +102,14 @@ class ASMK(Method):
         own = query.payload[key]
         for run in view.gather(query.words, [key]):
             if self.parameters["binary"]:
-                gain = table[hamming(run.payload[key], own[run.rows])]
+                gain = table.take(hamming(run.payload[key], own.take(run.rows, axis=0)))
             else:
-                close = np.einsum("pd,pd->p", run.payload[key].astype(np.float32), own[run.rows].astype(np.float32))
+                close = np.einsum(
+                    "pd,pd->p", run.payload[key].astype(np.float32), own.take(run.rows, axis=0).astype(np.float32)
+                )
                 gain = np.where(close >= threshold, np.maximum(close, 0) ** alpha, 0)
-            scores += np.bincount(run.images, gain * idf[run.rows], view.n_images)
+            gain *= idf.take(run.rows)
+            np.add.at(scores, run.images, gain)
         norms = view.norms * np.sqrt(idf.sum())
         return np.asarray(np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0))
 
@@ -114,12 +119,12 @@ def sum_groups(keys: NDArray[Any], rows: NDArray[np.float32]) -> tuple[NDArray[n
     fresh = np.ones(len(keys), dtype=bool)
     np.not_equal(keys[1:], keys[:-1], out=fresh[1:])
     starts = np.flatnonzero(fresh)
-    sums = rows[starts]
+    sums = rows.take(starts, axis=0)
     counts = np.diff(starts, append=len(keys))
     # Most groups are small: the second rows of all are added at once, then the third ones; what is left, one by one.
     for turn in range(1, ADDED_TOGETHER):
         groups = np.flatnonzero(counts > turn)
-        sums[groups] += rows[starts[groups] + turn]
+        sums[groups] += rows.take(starts[groups] + turn, axis=0)
     late = np.arange(len(keys)) - np.repeat(starts, counts) >= ADDED_TOGETHER
     np.add.at(sums, np.cumsum(fresh)[late] - 1, rows[late])
     return starts, sums

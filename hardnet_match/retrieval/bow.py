@@ -71,7 +71,7 @@ class BagOfWords(Method):
         words = np.flatnonzero(view.document_frequency).astype(np.uint32)
         for run in view.gather(words, ["counts"]):
             values = self._damped(run.payload["counts"]) * idf[words[run.rows]]
-            total += np.bincount(run.images, values * values, view.n_images)
+            np.add.at(total, run.images, values * values)
         return np.asarray(np.sqrt(total))
 
     def score(self, query: Postings, view: View) -> NDArray[np.float64]:
@@ -81,6 +81,6 @@ class BagOfWords(Method):
         scores = np.zeros(view.n_images)
         for run in view.gather(query.words, ["counts"]):
             values = self._damped(run.payload["counts"]) * (own * idf)[run.rows]
-            scores += np.bincount(run.images, values, view.n_images)
+            np.add.at(scores, run.images, values)
         norms = view.norms * np.sqrt(own @ own)
         return np.asarray(np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0))

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from .files import Parts, map_arrays, write_arrays
 from .method import Postings, Run
 
-POSTINGS_AT_ONCE = 1 << 17
+# Few enough for what is made of them to stay in the processor's cache.
+POSTINGS_AT_ONCE = 1 << 15
 PAYLOAD = "payload_"
 
 
@@ -143,7 +144,8 @@ class Segment:
             where += np.arange(len(where))
             yield Run(
                 np.repeat(rows[start:stop], count),
-                images[where].astype(np.int64) + self.base,
-                {key: array[where] for key, array in payload.items()},
+                images.take(where).astype(np.int64) + self.base,
+                # Not array[where]: for rows of several elements that is fifteen times slower.
+                {key: array.take(where, axis=0) for key, array in payload.items()},
             )
             start = stop
