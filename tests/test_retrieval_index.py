@@ -21,7 +21,7 @@ from retrieval_helpers import SETTINGS, make_codebook, make_features, make_image
 
 from hardnet_match.errors import DataError, OptionError, StoreError
 from hardnet_match.features import Features
-from hardnet_match.retrieval import files, merging
+from hardnet_match.retrieval import files, merging, segment
 from hardnet_match.retrieval import index as index_module
 from hardnet_match.retrieval.codebook import Codebook
 from hardnet_match.retrieval.index import Index
@@ -146,6 +146,21 @@ def test_adding_is_rebuilding_bit_for_bit(
         grown.compact()
         assert same_ranking(grown, whole)
     assert stored(folder / "grown") == stored(folder / "whole")
+
+
+@pytest.mark.parametrize(("method", "parameters"), [("asmk", {"idf": True}), ("asmk", {"binary": False}), ("bow", {})])
+def test_scores_do_not_depend_on_how_many_postings_are_read_at_once(
+    method: str, parameters: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = built(tmp_path / "whole", [IMAGES], method, **parameters)
+    expected = whole.rank(QUERY)
+    for at_once in (1, 7, 100):
+        monkeypatch.setattr(segment, "POSTINGS_AT_ONCE", at_once)
+        parts = built(tmp_path / f"by {at_once}", [IMAGES[:7], IMAGES[7:]], method, **parameters)
+        for index in (whole, parts):
+            found = index.rank(QUERY)
+            assert np.array_equal(found.images, expected.images)
+            assert np.array_equal(found.scores, expected.scores)
 
 
 def test_many_small_additions_make_few_segments(tmp_path: Path) -> None:
