@@ -37,9 +37,9 @@ from .schedules import Schedule
 from .tasks import DescriptorTask
 from .trainer import Best, History, Trainer
 
-SECOND_VIEW = Warp(1.6, 0.03, 0.16, 1.03)
-LIGHT = Light(0.07, 0.06, 0.2, 0.05)
-"""Changes put on true second views while learning: little, for what they err by is there in the patches already."""
+SECOND_VIEW = Warp(4.0, 0.075, 0.4, 1.075)
+"""Changes of frame put on true second views while learning: half the usual, for frames err in the patches already. The
+light changes as much as in other training: photos of one scene seldom show how much it may."""
 FEWEST_POINTS = 40
 """Points below which a batch has no hard negatives."""
 CHOICE, SHARE = "chosen_ap", "share"
@@ -65,7 +65,7 @@ class Plan:
     steps: tuple[int, int] = (60, 2000)
     seconds: float = math.inf
     batch: int = 128
-    rate: float = 2e-3
+    rate: float = 1e-3
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     evaluations: int = 4
 
@@ -192,7 +192,7 @@ def adapt(
     )
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(
-        DescriptorTask(learner, make_loss(), Augmentation((FlipRot(), jitter), LIGHT)),
+        DescriptorTask(learner, make_loss(), Augmentation((FlipRot(), jitter), Light())),
         ConfusableSampler(learn, trial),
         schedule,
         out=out,
