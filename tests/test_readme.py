@@ -49,6 +49,7 @@ def there(tmp_path_factory: pytest.TempPathFactory, rendered: dict[str, Any]) ->
             exif.get_ifd(0x8825).update({1: "N", 2: (55.0, 40.0, i / 10), 3: "E", 4: (13.0, 10.0, 0.0)})
             image.resize((320, 240)).save(folder / "photos" / f"{name}.jpg", exif=exif, quality=95)
     shutil.copy(folder / "photos" / "a.jpg", folder / "first.jpg")
+    (folder / "truth.json").write_text(next(text for kind, text in BLOCKS["docs/retrieval.md"] if kind == "json"))
     (folder / "new-photos").mkdir()
     (folder / "photos" / "h.jpg").rename(folder / "new-photos" / "h.jpg")
     pixels = np.asarray(Image.open(rendered["folder"] / "view_000.jpg").convert("L"))
