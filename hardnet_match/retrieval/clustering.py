@@ -11,8 +11,8 @@ from ..errors import OptionError
 from .assignment import Cells, Floats, means, nearest_of_all
 
 FLAT_WORDS = 1 << 16
-# Comparisons of a descriptor with a word that one may wait for: a few minutes of one processor core.
-FLAT_COMPARISONS = 1 << 36
+# Comparisons of a descriptor with a word that one may wait for: a minute of one processor core.
+FLAT_COMPARISONS = 1 << 34
 # Cells looked into while training; a descriptor that misses its nearest word pulls at the second or third.
 PROBES = 6
 
