@@ -57,8 +57,8 @@ class FinetuneSummary:
         """The summary for a reader."""
         lines = [f"{self.output}: {self.reason}"]
         if self.after is not None:
-            names = {"fpr95": "FPR95", "matching_map": "matching mAP", "inlier_ratio": "inlier ratio"}
-            shares = [f"{name} {100 * self.before[k]:.2f} -> {100 * self.after[k]:.2f} %" for k, name in names.items()]
+            names = {"fpr95": "FPR95", "inlier_ratio": "inlier ratio"}
+            shares = [f"{name} {100 * self.before[k]:.3f} -> {100 * self.after[k]:.3f} %" for k, name in names.items()]
             counts = [f"{k} matches {self.before[v]} -> {self.after[v]}" for k, v in _COUNTS.items()]
             lines.append(f"held out ({', '.join(self.held)}): {', '.join(shares + counts)}")
         lines.append(f"learned from {self.patches} patches of {self.points} points in {self.steps} steps")
@@ -74,7 +74,9 @@ def verdict(before: Figures, after: Figures | None) -> tuple[bool, str]:
     kept = "the file holds the weights it started from"
     if after is None:
         return False, f"not improved: nothing learned did better on the points it is chosen by; {kept}"
-    change = f"matching mAP {100 * before.matching_map:.2f} -> {100 * after.matching_map:.2f} %"
+    error = change_error(before, after)
+    spread = "" if error is None else f" (change ± {100 * error:.2f})"
+    change = f"matching mAP {100 * before.matching_map:.2f} -> {100 * after.matching_map:.2f} %{spread}"
     matches = f"correct matches {before.correct} -> {after.correct}"
     if after.matching_map <= before.matching_map:
         return False, f"not improved: {change} on what was held out; {kept}"
