@@ -20,7 +20,7 @@ STYLE = (
     + """
 .verdict { border-left: .3rem solid var(--accent); padding: .5rem .9rem; margin: 0 0 1rem; }
 .verdict.worse { border-left-color: #c2410c; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; margin-bottom: 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem .3rem 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
