@@ -52,15 +52,15 @@ def there(tmp_path_factory: pytest.TempPathFactory, rendered: dict[str, Any]) ->
     (folder / "truth.json").write_text(next(text for kind, text in BLOCKS["docs/retrieval.md"] if kind == "json"))
     (folder / "new-photos").mkdir()
     (folder / "photos" / "h.jpg").rename(folder / "new-photos" / "h.jpg")
-    pixels = np.asarray(Image.open(rendered["folder"] / "view_000.jpg").convert("L"))
-    patches = np.stack([pixels[y : y + 64, x : x + 64] for y in range(0, 280, 40) for x in range(0, 400, 40)])
+    (folder / "sets").mkdir()
+    for view, name in enumerate(("liberty", "notredame", "yosemite")):
+        pixels = np.asarray(Image.open(rendered["folder"] / f"view_00{view}.jpg").convert("L"))
+        patches = np.stack([pixels[y : y + 64, x : x + 64] for y in range(0, 280, 40) for x in range(0, 400, 40)])
+        count = len(patches)
+        track, zeros = np.repeat(np.arange(count), 2), np.zeros(2 * count, np.int32)
+        seen_in = np.tile(np.array([0, 1], np.int32), count)
+        PatchSet(np.repeat(patches, 2, axis=0), track, seen_in, zeros, margin=1.0).save(folder / "sets" / f"{name}.h5")
     Image.fromarray(patches[:5].reshape(-1, 64)).save(folder / "column.png")
-    count = len(patches)
-    track, zeros = np.repeat(np.arange(count), 2), np.zeros(2 * count, np.int32)
-    image_of = np.tile(np.array([0, 1], np.int32), count)
-    for name in ("liberty", "notredame", "yosemite"):
-        (folder / "sets").mkdir(exist_ok=True)
-        PatchSet(np.repeat(patches, 2, axis=0), track, image_of, zeros, margin=1.0).save(folder / "sets" / f"{name}.h5")
     return folder
 
 
