@@ -68,6 +68,7 @@ def kornias(keypoints: int) -> Run:
 MAKERS: dict[str, Callable[[int], Run]] = {
     "ours": ours,
     "ours-half": lambda keypoints: ours(keypoints, "half"),
+    "ours-int8": lambda keypoints: ours(keypoints, "int8"),
     "kornia": kornias,
 }
 
