@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +28,7 @@ from hardnet_match.sfm import (
     verify,
     write_database,
 )
-from hardnet_match.sfm.colmap import interruptibly, pycolmap, quietly
+from hardnet_match.sfm.colmap import pycolmap, quietly
 from hardnet_match.sfm.database import checked_keypoints
 from hardnet_match.store import FeatureWriter, MatchWriter
 
@@ -382,24 +380,47 @@ def test_cancelled_verification_goes_on_later(scene: Scene, tmp_path: Path) -> N
 
 
 def test_ctrl_c_reaches_colmap() -> None:
-    """COLMAP looks at its token, not at signals; the call has ended when KeyboardInterrupt arrives."""
-    steps: list[str] = []
+    """COLMAP looks at its token, not at signals; the call has ended when KeyboardInterrupt arrives.
 
-    def call(token: CancellationToken) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        while not token.is_cancelled:
-            time.sleep(0.01)
-        time.sleep(0.2)
-        steps.append("ended")
-        raise InterruptedError
+    In a process of its own: what a Ctrl-C breaks shows in its exit code, and not in the tests' own process.
+    """
+    code = """
+import os, signal, time
+from hardnet_match.sfm.colmap import interruptibly
 
-    with pytest.raises(KeyboardInterrupt):
+steps = []
+
+def call(token):
+    os.kill(os.getpid(), signal.SIGINT)
+    while not token.is_cancelled:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+    steps.append("ended")
+    raise InterruptedError
+
+def note(*_):
+    steps.append("noted")
+
+for caught, handler in ((KeyboardInterrupt, signal.default_int_handler), (InterruptedError, note)):
+    signal.signal(signal.SIGINT, handler)
+    try:
         interruptibly(call)
-    assert steps == ["ended"]
-    interruptibly(lambda token: steps.append("again"))
-    with pytest.raises(ZeroDivisionError):
-        interruptibly(lambda token: 1 / 0)
-    assert steps == ["ended", "again"]
+    except caught:
+        steps.append("raised")
+    assert signal.getsignal(signal.SIGINT) is handler
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+interruptibly(lambda token: os.kill(os.getpid(), signal.SIGINT))
+try:
+    interruptibly(lambda token: 1 / 0)
+except ZeroDivisionError:
+    steps.append("told")
+print(*steps)
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "ended raised ended noted raised told\n"), done.stderr
 
 
 def test_zlib_and_png_survive_pycolmap(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import zlib  # noqa: F401 (before pycolmap, see above)
 from collections.abc import Callable, Iterator
@@ -62,14 +63,25 @@ def told_plainly(path: str | os.PathLike[str], doing: str) -> Iterator[None]:
 def interruptibly(call: Callable[[Any], None], token: Any = None) -> None:
     """Run a COLMAP call that takes a cancellation token, so that Ctrl-C ends it within one of its steps.
 
-    COLMAP looks at the token but not at signals, which wait until the call is over.
+    COLMAP looks at the token but not at signals, which wait until the call is over. While it runs, Ctrl-C does no more
+    than cancel the token: raised wherever the main thread then stood, KeyboardInterrupt could come between the lines
+    of a lock's own code. It is raised, by whoever handled Ctrl-C before, once the call has ended.
     """
     token = pycolmap.CancellationToken() if token is None else token
     if threading.current_thread() is not threading.main_thread():
         call(token)
         return
+    handle = signal.getsignal(signal.SIGINT)
+    if not callable(handle):  # ignored (nohup), or not Python's: it is not ours to take
+        call(token)
+        return
+    pressed: list[int] = []
     raised: list[BaseException] = []
-    finished = threading.Event()  # not Thread.join: interrupted once, it may return before the thread has ended
+    finished = threading.Event()
+
+    def cancel(number: int, frame: Any) -> None:
+        pressed.append(number)
+        token.cancel()
 
     def work() -> None:
         try:
@@ -79,15 +91,14 @@ def interruptibly(call: Callable[[Any], None], token: Any = None) -> None:
         finally:
             finished.set()
 
-    worker = threading.Thread(target=work, name="colmap")
+    signal.signal(signal.SIGINT, cancel)
     try:
-        worker.start()
+        threading.Thread(target=work, name="colmap").start()
         while not finished.wait(0.1):
             pass
-    except KeyboardInterrupt:
-        token.cancel()
-        if worker.ident is not None:  # it had begun
-            finished.wait()
-        raise
+    finally:
+        signal.signal(signal.SIGINT, handle)
+    if pressed:
+        handle(pressed[0], None)
     if raised:
         raise raised[0]
