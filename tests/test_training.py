@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from hardnet_match.training.augment import (
     relight,
     rotation_matrix,
 )
+from hardnet_match.training.augment.frames import uniform
 from hardnet_match.training.card import write_card
 from hardnet_match.training.export import load_bundled, save_bundled
 from hardnet_match.training.judge import descriptor_figures, hold_out, orientation_figures, shape_figures
@@ -117,6 +119,26 @@ def test_light_changes_leave_the_content() -> None:
     assert correlation.min() > 0
     assert (lit - patches).abs().mean() > 0.02
     torch.testing.assert_close(relight(patches, Light(0, 0, 0, 0), torch.Generator()), patches, atol=2e-3, rtol=0)
+
+
+def test_defocus_is_a_gaussian_of_each_patch_s_own() -> None:
+    """Beside OpenCV's, away from the border; with none of it, nothing else that is drawn changes."""
+    patches = torch.rand(64, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    light = Light(0, 0, 0, 0, defocus=2.0)
+    draws = torch.Generator().manual_seed(2)
+    for _ in range(5):
+        uniform(64, 0, 1, draws)
+    torch.randn((64, 1, 32, 32), generator=draws)
+    sigma = (uniform(64, -1, 1, draws) * 2).clamp(min=0)
+    blurred = relight(patches, light, torch.Generator().manual_seed(2))
+    assert 16 < int((sigma == 0).sum()) < 48
+    for patch, out, s in zip(patches.clamp(min=1e-3), blurred, sigma.tolist(), strict=True):
+        oracle = cv2.GaussianBlur(patch[0].numpy(), (25, 25), s) if s > 0.05 else patch[0].numpy()
+        np.testing.assert_allclose(out[0, 8:-8, 8:-8].numpy(), oracle[8:-8, 8:-8], atol=5e-3)
+    torch.testing.assert_close(
+        relight(patches[:9], light, torch.Generator().manual_seed(3), torch.arange(64) < 9),
+        relight(torch.cat([patches[:9], patches[9:]]), light, torch.Generator().manual_seed(3))[:9],
+    )
 
 
 # training --------------------------------------------------------------------------------------------
