@@ -41,3 +41,7 @@ class TrainingError(HardnetMatchError):
 
 class ExportError(HardnetMatchError):
     """A network cannot be exported, or the exported file does not compute what the network does."""
+
+
+class PluginError(HardnetMatchError):
+    """A part that another package brings, or a module given as a part, cannot be loaded or does not do its work."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from . import weights as weight_files
-from .architectures import family_of, load_network
+from .architectures import family_of
 from .descriptors import DESCRIPTORS
-from .detectors import DETECTORS
 from .devices import choose_device
 from .errors import DataError, OptionError
 from .features import Features
+from .frames import as_lafs, laf_orientation, make_lafs
+from .frames import laf_scale as scale_of
 from .inference import PatchNetwork, run_tiled
-from .orientation import ORIENTATIONS
+from .parts import Part, given_part, open_part
 from .patches import extract_patches
 from .presets import DEFAULT_PRESET, Composition, compose
 from .pyramid import as_image, patch_pyramid
 from .quantised import can_quantise, quantise
-from .shape import SHAPES
 
 MAX_AXIS_RATIO = 6.0
 """Frames at least this elongated are dropped, as in AffNet's paper: what they show does not repeat."""
@@ -34,6 +33,8 @@ MAX_AXIS_RATIO = 6.0
 _SURPLUS = 1.05
 """Frames detected for each one wanted, so that dropping the elongated ones still leaves the number asked for."""
 
+_PARTS = ("detector", "shape", "orientation", "descriptor")
+_LEFT_OUT = {("shape", "none"), ("orientation", "upright")}
 PRECISIONS = ("auto", "float32", "half", "int8")
 
 
@@ -54,7 +55,9 @@ class FeatureExtractor:
     """Local affine features of images.
 
     Args:
-        composition: which detector, shape, orientation and descriptor, by name.
+        composition: which detector, shape, orientation and descriptor, by name (this package's, or a plugin's).
+        parts: modules to take instead, by "detector", "shape", "orientation" and "descriptor": kornia's or your own,
+            of a signature as `foreign` has them. They are copied, and only run, never trained.
         max_keypoints: strongest features kept of an image.
         weights: the descriptor's weights, a registered name or a file; None for the composition's default.
         detector_weights, shape_weights, orientation_weights: likewise for the other networks.
@@ -78,6 +81,7 @@ class FeatureExtractor:
         self,
         composition: Composition | None = None,
         *,
+        parts: Mapping[str, nn.Module] | None = None,
         max_keypoints: int = 4096,
         weights: str | None = None,
         detector_weights: str | None = None,
@@ -97,40 +101,44 @@ class FeatureExtractor:
         if precision == "int8" and self.device.type != "cpu":
             raise OptionError(f"precision int8 is for the CPU, not for {self.device}; take half there")
         self.precision = ("half" if self.device.type == "cuda" else "float32") if precision == "auto" else precision
-        self._weights: dict[str, str] = {}
-        parts = self.composition
-        self.detector = self._part("detector", *_entry(DETECTORS, "detector", parts.detector), detector_weights)
-        self.shape = None
-        if parts.shape != "none":
-            self.shape = self._part("shape", *_entry(SHAPES, "shape", parts.shape), shape_weights)
-        entry = _entry(ORIENTATIONS, "orientation", parts.orientation)
-        self.orientation = (
-            None if parts.orientation == "upright" else self._part("orientation", *entry, orientation_weights)
-        )
-        self.descriptor = self._part("descriptor", *_entry(DESCRIPTORS, "descriptor", parts.descriptor), weights)
+        self._opened: dict[str, Part] = {}
+        given = dict(parts or {})
+        if unknown := given.keys() - _PARTS:
+            raise OptionError(f"an extractor has no part {min(unknown)!r}; its parts are {', '.join(_PARTS)}")
+        sources = (detector_weights, shape_weights, orientation_weights, weights)
+        made = [self._part(part, given.get(part), source) for part, source in zip(_PARTS, sources, strict=True)]
+        self.detector, self.shape, self.orientation, self.descriptor = made
+        self.composition = replace(self.composition, **{part: opened.name for part, opened in self._opened.items()})
 
     @classmethod
     def from_preset(cls, preset: str = DEFAULT_PRESET, **options: Any) -> FeatureExtractor:
-        """The preset's extractor; `detector`, `shape`, `orientation` and `descriptor` replace a part of it by name.
+        """The preset's extractor; `detector`, `shape`, `orientation` and `descriptor` replace a part of it, by name or
+        by a module (as `parts` has it).
 
         Descriptor weights given without a descriptor bring their own: those of a HardNet8 make it `hardnet8`.
         """
-        parts = {part.name: options.pop(part.name, None) for part in dataclasses.fields(Composition)}
-        if parts["descriptor"] is None and options.get("weights"):
+        asked = {part: options.pop(part, None) for part in _PARTS}
+        modules = {part: module for part, module in asked.items() if isinstance(module, nn.Module)}
+        names = {part: name for part, name in asked.items() if part not in modules}
+        if asked["descriptor"] is None and options.get("weights"):
             family = family_of(options["weights"])
-            parts["descriptor"] = family if family in DESCRIPTORS else None
-        return cls(compose(preset, **parts), **options)
+            names["descriptor"] = family if family in DESCRIPTORS else None
+        return cls(compose(preset, **names), **{**options, "parts": {**options.get("parts", {}), **modules}})
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that the features depend on besides the image, as JSON has it: parts, weights' hashes, limits,
-        precision."""
-        return {
+        precision; and where there are any, which packages bring parts (`plugins`), and what modules were given
+        (`modules`)."""
+        settings = {
             **dataclasses.asdict(self.composition),
-            "weights": dict(self._weights),
+            "weights": {part: opened.weights for part, opened in self._opened.items() if opened.weights},
             "max_keypoints": self.max_keypoints,
             "precision": self.precision,
         }
+        plugins = {part: dict(opened.plugin) for part, opened in self._opened.items() if opened.plugin}
+        modules = {part: dict(opened.given) for part, opened in self._opened.items() if opened.given}
+        return {**settings, **({"plugins": plugins} if plugins else {}), **({"modules": modules} if modules else {})}
 
     def extract(self, image: NDArray[Any] | Tensor, mask: NDArray[np.bool_] | None = None) -> Features:
         """Features of one image.
@@ -162,23 +170,59 @@ class FeatureExtractor:
         if self.orientation is not None:
             for item, angles in zip(batch, self._run(self.orientation, batch), strict=True):
                 item.lafs = torch.cat([item.lafs[:, :, :2] @ _rotation(angles), item.lafs[:, :, 2:]], dim=2)
-        descriptors = self._run(self.descriptor, batch, self._autocast())
-        meta = {part: str(name) for part, name in dataclasses.asdict(self.composition).items()}
-        return [
-            Features(item.lafs.cpu().numpy(), item.scores.cpu().numpy(), rows.cpu().numpy(), item.size, meta)
-            for item, rows in zip(batch, descriptors, strict=True)
-        ]
+        return self._described(batch)
+
+    @torch.inference_mode()
+    def describe(
+        self,
+        image: NDArray[Any] | Tensor,
+        lafs: NDArray[np.float32],
+        *,
+        adapt: bool = False,
+        orient: bool | NDArray[np.bool_] = False,
+    ) -> Features:
+        """Descriptors of frames that are there already, one for each, in their order.
+
+        Args:
+            image: as in `extract`.
+            lafs: (N, 2, 3) in pixels of `image`.
+            adapt: give each frame, taken as a circle of its area, the affine shape its patch shows; its orientation
+                stays. A shape too elongated to be believed leaves the circle.
+            orient: turn the frames to their patches' orientation; or (N,) bool, those for which it is set.
+
+        Returns:
+            Features with the frames as they were described; scores are 0.
+
+        Raises:
+            DataError: image or frames have another shape, or hold NaN.
+        """
+        pixels = self._grey(image)
+        frames = as_lafs(lafs)
+        height, width = pixels.shape[-2:]
+        scores = torch.zeros(len(frames), device=self.device)
+        item = _Frames(patch_pyramid(pixels), torch.from_numpy(frames).to(self.device), scores, (width, height))
+        angles = torch.deg2rad(torch.from_numpy(laf_orientation(frames)).to(self.device))
+        turned = torch.from_numpy(np.broadcast_to(np.asarray(orient, dtype=bool), len(frames)).copy()).to(self.device)
+        if adapt:
+            circles = make_lafs(frames[:, :, 2], scale_of(frames))
+            item.lafs = torch.from_numpy(circles).to(self.device)
+            if self.shape is not None and len(frames):
+                shapes = self._run(self.shape, [item])[0]
+                shapes[_elongated(shapes)] = torch.eye(2, device=self.device)
+                item.lafs = torch.cat([item.lafs[:, :, :2] @ shapes, item.lafs[:, :, 2:]], dim=2)
+        else:
+            angles = torch.zeros_like(angles)
+        if self.orientation is not None and bool(turned.any()):
+            angles = torch.where(turned, self._run(self.orientation, [item])[0], angles)
+        item.lafs = torch.cat([item.lafs[:, :, :2] @ _rotation(angles), item.lafs[:, :, 2:]], dim=2)
+        return self._described([item])[0]
 
     # The stages
     # --------------------------------------------------------------------------------------------------------
 
     def _detect(self, pixels: NDArray[Any] | Tensor, mask: NDArray[np.bool_] | None) -> _Frames:
-        image = as_image(pixels, self.device)
-        if image.ndim != 4 or image.shape[:2] != (1, 1):
-            raise DataError(f"an image is (H, W) or (H, W, 3), got shape {tuple(pixels.shape)}")
+        image = self._grey(pixels)
         height, width = image.shape[-2:]
-        if not torch.isfinite(image).all():
-            raise DataError("the image holds NaN or infinity")
         allowed = None
         if mask is not None:
             if mask.shape != (height, width):
@@ -188,10 +232,29 @@ class FeatureExtractor:
         lafs, scores = self.detector(image, allowed, wanted)
         return _Frames(patch_pyramid(image), lafs, scores, (width, height))
 
+    def _grey(self, pixels: NDArray[Any] | Tensor) -> Tensor:
+        image = as_image(pixels, self.device)
+        if image.ndim != 4 or image.shape[:2] != (1, 1):
+            raise DataError(f"an image is (H, W) or (H, W, 3), got shape {tuple(pixels.shape)}")
+        if not torch.isfinite(image).all():
+            raise DataError("the image holds NaN or infinity")
+        return image
+
+    def _described(self, batch: list[_Frames]) -> list[Features]:
+        descriptors = self._run(self.descriptor, batch, self._autocast())
+        meta = {part: str(name) for part, name in dataclasses.asdict(self.composition).items()}
+        return [
+            Features(item.lafs.cpu().numpy(), item.scores.cpu().numpy(), rows.cpu().numpy(), item.size, meta)
+            for item, rows in zip(batch, descriptors, strict=True)
+        ]
+
     def _run(
         self, network: nn.Module, batch: list[_Frames], context: AbstractContextManager[Any] | None = None
     ) -> list[Tensor]:
         """The network's output for every frame of every image, tiles running across images."""
+        if getattr(network, "of_frames", False):
+            with context or nullcontext():
+                return [network(item.pyramid[0], item.lafs) for item in batch]
         size = int(getattr(network, "patch_size", 32))
         patches = [extract_patches(item.pyramid, item.lafs, size) for item in batch]
         joined = patches[0] if len(patches) == 1 else torch.cat(patches)
@@ -204,41 +267,41 @@ class FeatureExtractor:
             return None
         return torch.autocast(self.device.type, torch.bfloat16 if self.device.type == "cpu" else torch.float16)
 
-    def _part(self, part: str, make: Any, default: str | None, asked: str | None) -> Any:
-        name, source = getattr(self.composition, part), asked or default
-        if asked and default is None:
-            raise OptionError(f"the {part} {name!r} has no weights to load, but {asked!r} was asked for")
-        if source is None:
-            network = make()
-        elif part == "detector":
-            network = make()
-            weight_files.load_into(network, weight_files.load_state_dict(source, name), source)
-            self._weights[part] = weight_files.file_hash(source)
+    def _part(self, part: str, module: nn.Module | None, weights: str | None) -> Any:
+        """The part as it is run: with BatchNorm folded or in integers, on the device; None for a stage left out."""
+        name = getattr(self.composition, part)
+        if module is not None:
+            if weights:
+                raise OptionError(f"the {part} was given as a module, which has its weights; {weights!r} cannot be had")
+            opened = given_part(part, module)
+        elif (part, name) in _LEFT_OUT:
+            if weights:
+                raise OptionError(f"the {part} {name!r} has no weights to load, but {weights!r} was asked for")
+            return None
         else:
-            # One name stands for several widths and projections; the weights say which.
-            network = load_network(source, name, part).network
-            self._weights[part] = weight_files.file_hash(source)
-        network = network.eval().requires_grad_(False)
+            opened = open_part(part, name, weights)
+        self._opened[part] = opened
+        network = opened.module.eval().requires_grad_(False)
+        # What has no convolutions (a histogram, second moments) is the same in every precision; a descriptor that
+        # cannot be had in 8 bits is an error, for it is most of what the user asked to be faster.
         if isinstance(network, PatchNetwork):
-            # What has no convolutions (a histogram, second moments) is the same in every precision; a descriptor that
-            # cannot be had in 8 bits is an error, for it is most of what the user asked to be faster.
             integers = self.precision == "int8" and (part == "descriptor" or can_quantise(network))
             network = quantise(network) if integers else network.fused()
+        elif part == "descriptor" and self.precision == "int8":
+            raise OptionError(f"the descriptor {opened.name!r} has no 8-bit form; take precision float32 or half")
         return network.to(self.device)
-
-
-def _entry(registry: dict[str, tuple[Any, str | None]], part: str, name: str) -> tuple[Any, str | None]:
-    if name not in registry:
-        raise OptionError(f"there is no {part} {name!r}; there are {', '.join(registry)}")
-    return registry[name]
 
 
 def _adapt(item: _Frames, shapes: Tensor) -> Tensor:
     """Give upright circular frames their affine shapes; returns the rows worth keeping."""
     item.lafs = torch.cat([item.lafs[:, :, :2] @ shapes, item.lafs[:, :, 2:]], dim=2)
-    # Of a matrix of determinant one: squared Frobenius norm = r + 1 / r for the axis ratio r.
-    spread = shapes.square().sum(dim=(1, 2))
-    return torch.nonzero(spread < MAX_AXIS_RATIO + 1 / MAX_AXIS_RATIO)[:, 0]
+    return torch.nonzero(~_elongated(shapes))[:, 0]
+
+
+def _elongated(shapes: Tensor) -> Tensor:
+    """(N,) which shapes of determinant one are too elongated."""
+    # Squared Frobenius norm = r + 1 / r for the axis ratio r.
+    return shapes.square().sum(dim=(1, 2)) >= MAX_AXIS_RATIO + 1 / MAX_AXIS_RATIO
 
 
 def _rotation(angles: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from . import extensions
 from .errors import OptionError
 
 DEFAULT_PRESET = "hesaffnet-hardnet"
@@ -47,17 +48,26 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "orientation": ("orinet", "dominant", "upright"),
     "descriptor": ("hardnet", "hardnet8", "hardnet-ps", "tfeat", "hardtfeat", "rootsift"),
 }
-"""What each part may be called; tests hold it against the registries of the parts."""
+"""What each part of this package's own may be called; tests hold it against the registries of the parts."""
+
+
+def known(part: str) -> tuple[str, ...]:
+    """What a part may be called: this package's own names, then those that other packages bring."""
+    return (*CHOICES[part], *(name for name in extensions.names(part) if name not in CHOICES[part]))
 
 
 def compose(preset: str = DEFAULT_PRESET, **parts: str | None) -> Composition:
-    """The preset's composition with some parts replaced; `OptionError` for an unknown name."""
+    """The preset's composition with some parts replaced, by names of this package or of a plugin (`extensions`).
+
+    Raises:
+        OptionError: an unknown name.
+    """
     if preset not in PRESETS:
         raise OptionError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
     chosen = {part: name for part, name in parts.items() if name is not None}
     for part, name in chosen.items():
         if part not in CHOICES:
             raise OptionError(f"a composition has no part {part!r}; its parts are {', '.join(CHOICES)}")
-        if name not in CHOICES[part]:
-            raise OptionError(f"there is no {part} {name!r}; there are {', '.join(CHOICES[part])}")
+        if name not in CHOICES[part] and name not in extensions.names(part):
+            raise OptionError(f"there is no {part} {name!r}; there are {', '.join(known(part))}")
     return replace(PRESETS[preset], **chosen)
