@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ..errors import StoreError
 from ..features import DESCRIPTOR_DTYPES, Features
 from ..frames import MR_SIZE, make_lafs
-from .hdf5 import Reader, Writer, check_name, told_plainly
+from .hdf5 import Reader, Writer, check_name, no_shards, told_plainly
+from .links import Tree
 
 _DETECTION_NOISE = 1.0  # pixels; hloc's localisation reads it from the keypoints' attribute `uncertainty`
 
@@ -26,6 +27,7 @@ class FeatureWriter(Writer):
         settings: all that the features depend on, plain JSON values.
         overwrite: start over instead of continuing.
         buffer: images gathered before the file is touched; 1 writes each at once (a few milliseconds each).
+        buffer_bytes: fewer are gathered once they are so large together.
 
     Raises:
         StoreError: another writer holds the file, it was made with other settings (both are shown), it is
@@ -34,11 +36,6 @@ class FeatureWriter(Writer):
 
     kind = "features"
 
-    def __init__(
-        self, path: str | os.PathLike[str], settings: Mapping[str, Any], *, overwrite: bool = False, buffer: int = 1
-    ) -> None:
-        super().__init__(path, settings, overwrite=overwrite, buffer=buffer)
-
     def __enter__(self) -> FeatureWriter:
         return self
 
@@ -46,25 +43,31 @@ class FeatureWriter(Writer):
         """Names of the images that are complete, those still buffered not among them."""
         return set(self._done)
 
-    def write(self, name: str, features: Features) -> None:
+    def sources(self) -> dict[str, str]:
+        """The complete images, each with the `source` it was written with ('' if none)."""
+        return dict(self._done)
+
+    def write(self, name: str, features: Features, source: str = "") -> None:
         """File the features of one image, in place of earlier ones of that name.
 
         Args:
             name: the image's path relative to the image folder, with '/' and extension.
+            source: what tells later whether the photo is still the same; any text.
 
         Raises:
             StoreError: the name cannot be a key, or the file cannot be written.
         """
-        self._queue(check_name(name), features)
+        self._queue(check_name(name), features, source, value_bytes(features))
 
-    def _finished(self, h5: Any) -> set[str]:
-        return {name for name, group in _image_groups(h5) if bool(group.attrs.get("complete", False))}
+    def _finished(self, h5: Any) -> dict[str, str]:
+        images = _images(Tree(self.path, h5, no_shards), own=True)
+        return {name: str(group.attrs.get("source", "")) for name, group in images}
 
-    def _put(self, h5: Any, key: str, value: Features) -> None:
+    def _put(self, h5: Any, key: str, value: Features, source: str) -> None:
         parts = key.split("/")
         for depth in range(1, len(parts)):
             above = "/".join(parts[:depth])
-            if above in h5 and "keypoints" in h5[above]:
+            if above in h5 and _is_image(h5[above]):
                 raise StoreError(f"{self.path}: {key!r} cannot be filed under {above!r}, which is an image")
         if key in h5:
             if "keypoints" not in h5[key] and len(h5[key]):
@@ -79,24 +82,53 @@ class FeatureWriter(Writer):
         group.create_dataset("image_size", data=np.array(value.image_size, dtype=np.int64))
         if value.meta:
             group.attrs["meta"] = json.dumps(dict(value.meta), sort_keys=True)
+        if source:
+            group.attrs["source"] = source
+        group.attrs["digest"] = _digest(value)
         group.attrs["complete"] = True
 
 
-def _image_groups(h5: Any) -> list[tuple[str, Any]]:
-    """(name, group) of every image, sorted by name; follows external links, so that a merged view reads as one."""
+def value_bytes(features: Features) -> int:
+    """Bytes of the arrays of one image."""
+    return int(features.lafs.nbytes + features.scores.nbytes + features.descriptors.nbytes)
+
+
+def _digest(features: Features) -> str:
+    """Hash of all that another program's use of the features may depend on."""
+    about = features.image_size, features.descriptors.shape, str(features.descriptors.dtype)
+    digest = hashlib.sha256(str(about).encode())
+    for array in (features.lafs, features.scores, features.descriptors):
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()[:32]
+
+
+def _is_image(group: Any) -> bool:
+    """Whether a group holds an image itself: a folder of photos may be called 'keypoints' too."""
     import h5py
 
-    found, waiting = [], [("", h5)]
+    return isinstance(group, h5py.Group) and group.get("keypoints", getclass=True) not in (None, h5py.Group)
+
+
+def _images(tree: Tree, *, own: bool) -> list[tuple[str, Any]]:
+    """(name, group) of the images, sorted by name; of a file of ours (`own`) the complete ones.
+
+    Files that a view joins stay closed: its own groups are given.
+    """
+    found, waiting, seen = [], [("", tree.root)], set()
     while waiting:
         prefix, group = waiting.pop()
+        if group.id in seen:  # a damaged or hostile file may hold a folder that holds itself
+            continue
+        seen.add(group.id)
         for key in group:
-            child = group.get(key)
-            if isinstance(child, h5py.Group):
-                name = prefix + key
-                if "keypoints" in child:
-                    found.append((name, child))
-                else:
-                    waiting.append((name + "/", child))
+            child = tree.member(group, key)
+            if not hasattr(child, "keys"):
+                continue
+            kind = tree.kind(child, "keypoints")
+            if not kind or (kind == "hard" and not _is_image(child)):
+                waiting.append((f"{prefix}{key}/", child))
+            elif not own or kind == "external" or bool(child.attrs.get("complete")):
+                found.append((prefix + key, child))
     return sorted(found, key=lambda item: item[0])
 
 
@@ -123,8 +155,7 @@ class FeatureReader(Reader):
         """Names of the complete images, sorted."""
         if self._names is None:
             with told_plainly(self.path, "list its images"):
-                groups = _image_groups(self._h5)
-                self._names = [name for name, group in groups if not self.own or bool(group.attrs.get("complete"))]
+                self._names = [name for name, _ in _images(self._tree, own=self.own)]
         return list(self._names)
 
     def __contains__(self, name: object) -> bool:
@@ -133,17 +164,33 @@ class FeatureReader(Reader):
     def _group(self, name: str) -> Any:
         check_name(name)
         with told_plainly(self.path, f"read image {name!r}"):
-            group = self._h5.get(name)
-            if group is None or not hasattr(group, "keys") or "keypoints" not in group:
+            group = self._tree.at(name)
+            if not hasattr(group, "keys") or not self._tree.kind(group, "keypoints"):
                 raise StoreError(f"{self.path} has no features of image {name!r}")
+            if self._tree.kind(group, "keypoints") == "external":  # a view: all of the image is where this leads
+                keypoints = self._tree.member(group, "keypoints")
+                if keypoints is None:
+                    raise StoreError(
+                        f"{self.path}: {name!r} is no longer in the file that it was joined from; join again"
+                    )
+                group = keypoints.parent
             if self.own and not bool(group.attrs.get("complete", False)):
                 raise StoreError(f"{self.path}: the features of {name!r} are not complete; extract it again")
             return group
 
+    def digest(self, name: str) -> str:
+        """A hash of an image's arrays as they were written; '' in a file that has none (of another program, ...)."""
+        group = self._group(name)
+        with told_plainly(self.path, f"read the digest of {name!r}"):
+            return str(group.attrs.get("digest", ""))
+
+    def _has(self, group: Any, key: str) -> bool:
+        return bool(self._tree.kind(group, key))
+
     def _array(self, group: Any, name: str, key: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
         with told_plainly(self.path, f"read {key} of {name!r}"):
-            dataset = group[key]
-            if not hasattr(dataset, "dtype") or dataset.dtype.kind not in "fiu":
+            dataset = self._tree.dataset(group, key)
+            if dataset is None or dataset.dtype.kind not in "fiu":
                 raise StoreError(f"{self.path}: {key} of {name!r} is not an array of numbers")
             array: NDArray[Any] = dataset[()]
         if array.ndim != len(shape) or any(
@@ -162,12 +209,12 @@ class FeatureReader(Reader):
     def lafs(self, name: str) -> NDArray[np.float32]:
         """Local affine frames, (N, 2, 3) float32."""
         group = self._group(name)
-        if "lafs" in group:
+        if self._has(group, "lafs"):
             return self._array(group, name, "lafs", (None, 2, 3)).astype(np.float32, copy=False)
         xy = self.keypoints(name)
         count = len(xy)
-        scales = self._array(group, name, "scales", (count,)) if "scales" in group else np.ones(count)
-        clockwise = self._array(group, name, "oris", (count,)) if "oris" in group else np.zeros(count)
+        scales = self._array(group, name, "scales", (count,)) if self._has(group, "scales") else np.ones(count)
+        clockwise = self._array(group, name, "oris", (count,)) if self._has(group, "oris") else np.zeros(count)
         return make_lafs(xy, scales * MR_SIZE, -clockwise)
 
     def descriptors(self, name: str) -> NDArray[Any]:
@@ -184,13 +231,16 @@ class FeatureReader(Reader):
         """(N, D, dtype) of an image's descriptors, without reading them."""
         group = self._group(name)
         with told_plainly(self.path, f"read the shape of the descriptors of {name!r}"):
-            dim, count = group["descriptors"].shape
-            return int(count), int(dim), str(group["descriptors"].dtype)
+            dataset = self._tree.dataset(group, "descriptors")
+            if dataset is None:
+                raise StoreError(f"{self.path} has no descriptors of {name!r}")
+            dim, count = dataset.shape
+            return int(count), int(dim), str(dataset.dtype)
 
     def image_size(self, name: str) -> tuple[int, int]:
         """(width, height) of the image file in pixels."""
         group = self._group(name)
-        if "image_size" not in group:
+        if not self._has(group, "image_size"):
             corner = self.keypoints(name).max(axis=0, initial=0)
             return int(np.ceil(corner[0])) + 1, int(np.ceil(corner[1])) + 1
         width, height = self._array(group, name, "image_size", (2,))
@@ -207,7 +257,7 @@ class FeatureReader(Reader):
         group = self._group(name)
         lafs = self.lafs(name)
         count = len(lafs)
-        has_scores = "scores" in group
+        has_scores = self._has(group, "scores")
         scores = self._array(group, name, "scores", (count,)) if has_scores else np.ones(count)
         descriptors = self._descriptors(group, name, count)
         if len(self._array(group, name, "keypoints", (None, 2))) != count:

@@ -12,6 +12,8 @@ from typing import Any
 
 from ..errors import StoreError
 from .journal import journal_path, recover, transaction
+from .links import Tree
+from .shards import Shard, finished_note, shard_of
 
 VERSION = 1
 
@@ -132,19 +134,35 @@ def open_for_reading(path: Path) -> Any:
         raise StoreError(f"{path}: not a readable HDF5 file: {error}") from error
 
 
+def no_shards(place: Path) -> Any:
+    """In place of opening another file, where none may be led to.
+
+    Raises:
+        StoreError: always.
+    """
+    raise StoreError(f"{place.name} is led to by a file that should hold its data itself; name another output file")
+
+
 class Writer:
     """One writer of one file: locked, settings checked, every flush a whole one. Base of the two writers."""
 
     kind = ""
 
     def __init__(
-        self, path: str | os.PathLike[str], settings: Mapping[str, Any], *, overwrite: bool = False, buffer: int = 1
+        self,
+        path: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        buffer: int = 1,
+        buffer_bytes: int | None = None,
     ) -> None:
         if buffer < 1:
             raise StoreError(f"buffer must be at least 1, got {buffer}")
         self.path = Path(path)
         self.settings: dict[str, Any] = json.loads(canonical(settings))
         self._buffer = buffer
+        self._buffer_bytes, self._pending_bytes = buffer_bytes, 0
         self._pending: dict[Any, Any] = {}
         with told_plainly(self.path, "make its folder"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +178,7 @@ class Writer:
                     self._create()
             with open_for_reading(self.path) as h5, told_plainly(self.path, "read what is already in it"):
                 self._check_settings(h5)
-                self._done = self._finished(h5)
+                self._done: dict[Any, Any] = self._finished(h5)
         except BaseException:
             release(self._lock)
             raise
@@ -180,6 +198,8 @@ class Writer:
             part.unlink(missing_ok=True)
 
     def _check_settings(self, h5: Any) -> None:
+        if "view" in h5.attrs:
+            raise StoreError(f"{self.path} is a view that joins other files; write to those, or name another file")
         if h5.attrs.get("format") != f"hardnet-match {self.kind}":
             raise StoreError(
                 f"{self.path} is not a {self.kind} file of this package; name another output file, or overwrite it"
@@ -193,15 +213,45 @@ class Writer:
                 f"use the old settings, name another output file, or overwrite it"
             )
 
-    def _finished(self, h5: Any) -> set[Any]:
+    def begin(self, shard: Shard | None) -> None:
+        """Say which part of the work this file holds, before any of it is written; None for all of it.
+
+        Raises:
+            StoreError: the file holds another part, or it cannot be written.
+        """
+        with open_for_reading(self.path) as h5, told_plainly(self.path, "read which shard it is"):
+            there, ended = shard_of(h5.attrs.get("shard")), "finished" in h5.attrs
+        if there != shard and (there is not None or self._done):
+            named = [f"shard {part}" if part else "all of it" for part in (there, shard)]
+            raise StoreError(f"{self.path} holds {named[0]}, not {named[1]}; name another output file, or overwrite it")
+        if shard is not None and (there is None or ended):
+            with told_plainly(self.path, "write to it"), transaction(self.path) as h5:
+                h5.attrs["shard"] = str(shard)
+                if ended:  # until it comes to its end again
+                    del h5.attrs["finished"]
+
+    def end(self, skipped: int) -> None:
+        """Say that a shard has all that it will have; `skipped` of its items were left out.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self.flush()
+        with told_plainly(self.path, "write to it"), transaction(self.path) as h5:
+            h5.attrs["finished"] = finished_note(len(self._done), skipped)
+
+    def _finished(self, h5: Any) -> dict[Any, Any]:
+        """What is complete, and what each was made from."""
         raise NotImplementedError
 
-    def _put(self, h5: Any, key: Any, value: Any) -> None:
+    def _put(self, h5: Any, key: Any, value: Any, source: Any) -> None:
         raise NotImplementedError
 
-    def _queue(self, key: Any, value: Any) -> None:
-        self._pending[key] = value
-        if len(self._pending) >= self._buffer:
+    def _queue(self, key: Any, value: Any, source: Any, size: int) -> None:
+        self._pending[key] = value, source
+        self._pending_bytes += size
+        full = self._buffer_bytes is not None and self._pending_bytes >= self._buffer_bytes
+        if full or len(self._pending) >= self._buffer:
             self.flush()
 
     def flush(self) -> None:
@@ -212,11 +262,11 @@ class Writer:
         """
         if not self._pending:
             return
-        pending, self._pending = self._pending, {}
+        pending, self._pending, self._pending_bytes = self._pending, {}, 0
         with told_plainly(self.path, "write to it"), transaction(self.path) as h5:
-            for key, value in pending.items():
-                self._put(h5, key, value)
-        self._done.update(pending)
+            for key, (value, source) in pending.items():
+                self._put(h5, key, value, source)
+        self._done.update((key, source) for key, (_, source) in pending.items())
 
     def close(self) -> None:
         """Flush and give the lock back."""
@@ -239,6 +289,54 @@ class Reader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._h5 = open_for_reading(self.path)
+        self._tree = Tree(self.path, self._h5, self._open_shard)
+        try:
+            self._check_shards()
+        except BaseException:
+            self._h5.close()
+            raise
+
+    def _check_shards(self) -> None:
+        """Every shard of a view is looked for at once: an hour later is no time to hear that one is missing."""
+        missing = [name for name in self.shards if not self._tree.shard(name).is_file()]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise StoreError(
+                f"{self.path}: it joins {len(self.shards)} files, of which {', '.join(missing[:3])}{more} "
+                f"are not there; put them back beside it, or join again"
+            )
+
+    def _open_shard(self, place: Path) -> Any:
+        h5 = open_for_reading(place)
+        made = str(h5.attrs.get("settings_hash", ""))
+        if self.own and made != self.settings_hash:
+            h5.close()
+            raise StoreError(
+                f"{self.path}: {place.name} was made with other settings (hash {made}) since they were joined "
+                f"(hash {self.settings_hash}); join again"
+            )
+        return h5
+
+    @property
+    def shards(self) -> list[str]:
+        """Files that a joined view leads to, relative to its folder; none for a file that holds its data itself."""
+        with told_plainly(self.path, "read which files it joins"):
+            listed = json.loads(self._h5.attrs.get("view", "[]"))
+            if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+                raise StoreError(f"{self.path}: its list of joined files is damaged; join again")
+            return listed
+
+    @property
+    def shard(self) -> Shard | None:
+        """Which part of the work the file holds, if it says so."""
+        return shard_of(self._h5.attrs.get("shard"))
+
+    @property
+    def finished(self) -> dict[str, int] | None:
+        """What a shard that came to its end says: `items` it has, `skipped` it left out. None before its end."""
+        with told_plainly(self.path, "read whether it is finished"):
+            note = self._h5.attrs.get("finished")
+            return None if note is None else {key: int(value) for key, value in json.loads(note).items()}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -262,6 +360,7 @@ class Reader:
 
     def close(self) -> None:
         """Close the file."""
+        self._tree.close()
         self._h5.close()
 
     def __enter__(self) -> Any:

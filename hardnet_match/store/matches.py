@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, StoreError
 from ..features import Matches
-from .hdf5 import Reader, Writer, check_name, told_plainly
+from .hdf5 import Reader, Writer, check_name, no_shards, told_plainly
+from .links import Tree
 
 
 def _key(name0: str, name1: str) -> str:
@@ -43,11 +43,6 @@ class MatchWriter(Writer):
 
     kind = "matches"
 
-    def __init__(
-        self, path: str | os.PathLike[str], settings: Mapping[str, Any], *, overwrite: bool = False, buffer: int = 1
-    ) -> None:
-        super().__init__(path, settings, overwrite=overwrite, buffer=buffer)
-
     def __enter__(self) -> MatchWriter:
         return self
 
@@ -55,11 +50,16 @@ class MatchWriter(Writer):
         """The complete pairs, those still buffered not among them."""
         return set(self._done)
 
-    def write(self, name0: str, name1: str, matches: Matches, count0: int) -> None:
+    def sources(self) -> dict[tuple[str, str], tuple[str, str]]:
+        """The complete pairs, each with the digests of the features it was made from ('' where unknown)."""
+        return dict(self._done)
+
+    def write(self, name0: str, name1: str, matches: Matches, count0: int, digests: tuple[str, str] = ("", "")) -> None:
         """File the matches of one pair, in place of earlier ones of the same two names in the same order.
 
         Args:
             count0: how many features the first image has: hloc's layout has a row for each.
+            digests: of the two images' features (`FeatureReader.digest`).
 
         Raises:
             StoreError: a name cannot be a key, or the file cannot be written.
@@ -76,12 +76,21 @@ class MatchWriter(Writer):
         scores0 = np.zeros(count0, dtype=np.float32)
         matches0[rows] = matches.pairs[:, 1]
         scores0[rows] = matches.scores
-        self._queue((name0, name1), (matches0, scores0))
+        self._queue((name0, name1), (matches0, scores0), digests, matches0.nbytes + scores0.nbytes)
 
-    def _finished(self, h5: Any) -> set[tuple[str, str]]:
-        return {names for names, group in _pair_groups(h5) if bool(group.attrs.get("complete", False))}
+    def _finished(self, h5: Any) -> dict[tuple[str, str], tuple[str, str]]:
+        return {
+            names: (str(group.attrs.get("features0", "")), str(group.attrs.get("features1", "")))
+            for names, group in _pair_groups(Tree(self.path, h5, no_shards), own=True)
+        }
 
-    def _put(self, h5: Any, key: tuple[str, str], value: tuple[NDArray[np.int32], NDArray[np.float32]]) -> None:
+    def _put(
+        self,
+        h5: Any,
+        key: tuple[str, str],
+        value: tuple[NDArray[np.int32], NDArray[np.float32]],
+        source: tuple[str, str],
+    ) -> None:
         place = _key(*key)
         if place in h5 and _names(h5[place]) != key:
             place = _spare_key(*key)
@@ -91,22 +100,27 @@ class MatchWriter(Writer):
         group.create_dataset("matches0", data=value[0])
         group.create_dataset("matching_scores0", data=value[1])
         group.attrs["name0"], group.attrs["name1"] = key
+        if all(source):
+            group.attrs["features0"], group.attrs["features1"] = source
         group.attrs["complete"] = True
 
 
-def _pair_groups(h5: Any) -> list[tuple[tuple[str, str], Any]]:
-    """((name0, name1), group) of every pair, sorted; the groups' own names where the true ones are not known."""
-    import h5py
-
+def _pair_groups(tree: Tree, *, own: bool) -> list[tuple[tuple[str, str], Any]]:
+    """((name0, name1), group) of every pair, sorted, by the groups' own names where the true ones are not known; of a
+    file of ours (`own`) the complete ones."""
     found = []
-    for outer, first in h5.items():
-        if not isinstance(first, h5py.Group):
+    for outer in tree.root:
+        first = tree.member(tree.root, outer)
+        if not hasattr(first, "keys"):
             continue
-        if "matches0" in first:  # hloc before 1.3: one level, names joined by '_', which cannot be told apart
-            found.append((_names(first) or (outer, ""), first))
-        for inner, group in first.items():
-            if isinstance(group, h5py.Group) and "matches0" in group:
-                found.append((_names(group) or (outer, inner), group))
+        # hloc before 1.3: one level, names joined by '_', which cannot be told apart
+        inside = [((outer, ""), first)] if tree.kind(first, "matches0") else []
+        inside += [((outer, inner), tree.member(first, inner)) for inner in first]
+        for keys, group in inside:
+            if not hasattr(group, "keys") or not tree.kind(group, "matches0"):
+                continue
+            if not own or bool(group.attrs.get("complete")):
+                found.append((_names(group) or keys, group))
     return sorted(found, key=lambda item: item[0])
 
 
@@ -131,15 +145,15 @@ class MatchReader(Reader):
         """The complete pairs, sorted."""
         if self._pairs is None:
             with told_plainly(self.path, "list its pairs"):
-                groups = _pair_groups(self._h5)
-                self._pairs = [names for names, group in groups if not self.own or bool(group.attrs.get("complete"))]
+                self._pairs = [names for names, _ in _pair_groups(self._tree, own=self.own)]
         return list(self._pairs)
 
     def _find(self, name0: str, name1: str) -> Any:
         old = "_".join((name0.replace("/", "-"), name1.replace("/", "-")))
         for place in (_spare_key(name0, name1), _key(name0, name1), old):
-            group = self._h5.get(place)
-            if group is not None and "matches0" in group and _names(group) in (None, (name0, name1)):
+            group = self._tree.at(place)
+            is_pair = hasattr(group, "keys") and self._tree.kind(group, "matches0")
+            if is_pair and _names(group) in (None, (name0, name1)):
                 return group
         return None
 
@@ -163,8 +177,9 @@ class MatchReader(Reader):
                 return self.read(name1, name0).swapped()
             if self.own and not bool(group.attrs.get("complete", False)):
                 raise StoreError(f"{self.path}: the matches of {where} are not complete; match it again")
-            matches0 = group["matches0"][()]
-            scores0 = group["matching_scores0"][()] if "matching_scores0" in group else np.ones(len(matches0))
+            matches0 = self._tree.dataset(group, "matches0")[()]
+            scores = self._tree.dataset(group, "matching_scores0")
+            scores0 = np.ones(len(matches0)) if scores is None else scores[()]
         if matches0.ndim != 1 or matches0.dtype.kind not in "iu" or scores0.shape != matches0.shape:
             raise StoreError(
                 f"{self.path}: {where}: matches0 must be integers (N,) and matching_scores0 as many numbers, "
