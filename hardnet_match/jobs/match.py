@@ -17,7 +17,7 @@ import torch
 from ..devices import choose_device
 from ..errors import DataError, OptionError, StoreError
 from ..features import Features, Matches
-from ..matching import METHODS, Options, match
+from ..matching import Options, match, method_named, method_settings
 from ..store import FeatureReader, MatchWriter, read_pairs
 from .pairs import exhaustive_pairs
 from .progress import progress_bar
@@ -72,7 +72,7 @@ def match_features(
         features: features file.
         output: matches file to write or to go on with; its folder exists.
         pairs: pairs of image names, or a text file of them, one pair a line; all pairs of the file if None.
-        method: `smnn`, `mnn`, `snn`, `fginn` or `adalam`.
+        method: `smnn`, `mnn`, `snn`, `fginn`, `adalam`, or of a plugin.
         ratio: ratio test threshold of the methods that have one.
         device: `auto`, `cpu`, `cuda`, `mps`.
         cache_bytes: memory for features that wait for their next pair.
@@ -82,12 +82,12 @@ def match_features(
     Raises:
         OptionError: the method, the ratio or the cache size cannot work.
         StoreError: a file is missing, damaged, made from other features or settings, or no pair can be matched.
+        PluginError: another package's method cannot be loaded or fails.
     """
     started = time.perf_counter()
     if cache_bytes < 1:
         raise OptionError(f"the cache needs some memory, got {cache_bytes} bytes")
-    if method not in METHODS:
-        raise OptionError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
+    method_named(method)
     Options(ratio=ratio)
     choose_device(device)
     with FeatureReader(features) as reader:
@@ -105,6 +105,7 @@ def match_features(
             "method": method,
             "ratio": ratio,
             "features": reader.settings_hash,
+            **method_settings(method),
         }
         cache = FeatureCache(reader.read, cache_bytes)
         count = 0

@@ -41,6 +41,11 @@ def extractor_like(
             f"{what} does not say how its features were made (another program wrote them), so that no photo can be "
             "described likewise; ask with the name of an image in it, or with features of the photo (--features)"
         )
+    if settings.get("modules"):
+        raise StoreError(
+            f"{what} was made with modules given in Python ({differences({}, settings['modules'])}), which no name "
+            "brings back; ask with the name of an image in it, or with features of the photo (--features)"
+        )
     from ..extractor import FeatureExtractor
 
     hashes = {str(part): str(value) for part, value in dict(settings.get("weights") or {}).items()}

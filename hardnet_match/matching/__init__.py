@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from ..devices import choose_device
-from ..errors import OptionError
 from ..features import Features, Matches
-from .adalam import adalam
-from .methods import Options, fginn, mnn, smnn, snn
+from .methods import Options
+from .named import METHODS, Method, method_named, method_settings
 
-Method = Callable[[Features, Features, torch.device, Options], Matches]
-
-METHODS: dict[str, Method] = {"smnn": smnn, "mnn": mnn, "snn": snn, "fginn": fginn, "adalam": adalam}
-"""The methods by name. One more is one function and one line here."""
-
-__all__ = ["METHODS", "Options", "match"]
+__all__ = ["METHODS", "Method", "Options", "match", "method_named", "method_settings"]
 
 
 def match(
@@ -54,9 +46,9 @@ def match(
     Raises:
         OptionError: no such method or device, or a value that cannot work.
         DataError: the descriptors differ in dimension, or hold NaN or infinity.
+        PluginError: another package's method cannot be loaded or fails.
     """
-    if method not in METHODS:
-        raise OptionError(f"unknown matching method {method!r}; use one of {', '.join(METHODS)}")
+    chosen = method_named(method)
     options = Options(ratio, spatial_threshold, mutual, min_inliers, min_confidence)
     with torch.inference_mode():
-        return METHODS[method](a, b, choose_device(device), options)
+        return chosen(a, b, choose_device(device), options)
