@@ -9,6 +9,7 @@ mirror without repeating the edge pixel; the two agree to float rounding (tests/
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+_BAND_PIXELS = 1 << 17
+"""Pixels of a band: half a megabyte, so that what one filter writes is in the cache when the next one reads it."""
 
 
 def as_image(image: Tensor | NDArray[np.generic], device: torch.device | str = "cpu") -> Tensor:
@@ -60,6 +63,19 @@ def patch_pyramid(image: Tensor, patch_size: int = 32) -> list[Tensor]:
         height, width = levels[-1].shape[-2:]
         levels.append(_resize(_separable(levels[-1], list(_BINOMIAL)), (height // 2, width // 2)))
     return levels
+
+
+def bands(height: int, width: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut an image of that size into bands of rows, for filters that look one row up and down.
+
+    Yields:
+        the band's rows, the rows to read (one more on either side, where there is one), and the band within these.
+    """
+    step = max(_BAND_PIXELS // max(width, 1), 1)
+    for start in range(0, height, step):
+        stop = min(start + step, height)
+        low, high = max(start - 1, 0), min(stop + 1, height)
+        yield slice(start, stop), slice(low, high), slice(start - low, stop - low)
 
 
 def plane(image: Tensor) -> NDArray[np.float32]:

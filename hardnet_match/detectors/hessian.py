@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..pyramid import image_of, plane, uses_opencv
+from ..pyramid import bands, image_of, plane, uses_opencv
 from .scale_space import ScaleSpaceDetector
 
 
@@ -50,10 +50,13 @@ def _determinant_opencv(image: NDArray[np.float32], sigma: float) -> NDArray[np.
     # Each second derivative carries sigma^2, the mixed one the quarter of its finite difference.
     norm = sigma * sigma
     border = cv2.BORDER_REFLECT_101
-    xx = cv2.Sobel(image, cv2.CV_32F, 2, 0, ksize=1, scale=norm, borderType=border)
-    yy = cv2.Sobel(image, cv2.CV_32F, 0, 2, ksize=1, scale=norm, borderType=border)
-    xy = cv2.Sobel(image, cv2.CV_32F, 1, 1, ksize=1, scale=norm / 4, borderType=border)
-    cv2.multiply(xx, yy, dst=xx)
-    cv2.multiply(xy, xy, dst=xy)
-    cv2.subtract(xx, xy, dst=xx)
-    return np.asarray(xx)
+    out = np.empty_like(image)
+    for rows, around, inner in bands(*image.shape):
+        part = image[around]
+        xx = cv2.Sobel(part, cv2.CV_32F, 2, 0, ksize=1, scale=norm, borderType=border)
+        yy = cv2.Sobel(part, cv2.CV_32F, 0, 2, ksize=1, scale=norm, borderType=border)
+        xy = cv2.Sobel(part, cv2.CV_32F, 1, 1, ksize=1, scale=norm / 4, borderType=border)
+        cv2.multiply(xx, yy, dst=xx)
+        cv2.multiply(xy, xy, dst=xy)
+        cv2.subtract(xx[inner], xy[inner], dst=out[rows])
+    return out

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..errors import OptionError
 from ..frames import MR_SIZE
-from ..pyramid import double, gaussian_blur, plane, uses_opencv
+from ..pyramid import bands, double, gaussian_blur, plane, uses_opencv
 
 _CAMERA_SIGMA = 0.5
 """Blur that a photo is taken to have, in its own pixels."""
@@ -224,17 +224,23 @@ def refine(cube: Tensor, edge_ratio: float) -> tuple[Tensor, Tensor, Tensor]:
 
 def _plane_maxima(response: Tensor, threshold: float) -> Tensor:
     """Flat indices of the pixels whose magnitude passes the threshold and is the largest among its 8 neighbours."""
+    height, width = response.shape[-2:]
     if uses_opencv(response):
-        magnitude = np.abs(plane(response))
-        largest = cv2.dilate(magnitude, np.ones((3, 3), np.uint8))
-        peaks = torch.from_numpy((magnitude == largest) & (magnitude > threshold))
+        values, square = plane(response), np.ones((3, 3), np.uint8)
+        found = [np.zeros(0, np.int64)]
+        for rows, around, inner in bands(height, width):
+            magnitude = np.abs(values[around])
+            largest = cv2.dilate(magnitude, square)[inner]
+            magnitude = magnitude[inner]
+            found.append(np.flatnonzero((magnitude == largest) & (magnitude > threshold)) + rows.start * width)
+        flat = torch.from_numpy(np.concatenate(found))
     else:
         magnitude_t = response.abs()
         largest_t = F.max_pool2d(magnitude_t, 3, stride=1, padding=1)
-        peaks = ((magnitude_t == largest_t) & (magnitude_t > threshold))[0, 0]
-    inside = torch.zeros_like(peaks)
-    inside[_BORDER:-_BORDER, _BORDER:-_BORDER] = peaks[_BORDER:-_BORDER, _BORDER:-_BORDER]
-    return torch.nonzero(inside.reshape(-1))[:, 0]
+        flat = torch.nonzero(((magnitude_t == largest_t) & (magnitude_t > threshold)).reshape(-1))[:, 0]
+    row, column = torch.div(flat, width, rounding_mode="floor"), flat % width
+    inside = (row >= _BORDER) & (row < height - _BORDER) & (column >= _BORDER) & (column < width - _BORDER)
+    return flat[inside]
 
 
 def _neighbourhoods(responses: list[Tensor], flat: Tensor) -> Tensor:
