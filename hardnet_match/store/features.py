@@ -135,7 +135,8 @@ def _images(tree: Tree, *, own: bool) -> list[tuple[str, Any]]:
 class FeatureReader(Reader):
     """Reads features of this package, of hloc, and of anything else in hloc's layout.
 
-    A file without `lafs` gives round frames around its keypoints: of its `scales` (standard deviation in pixels) and
+    A file without `lafs` gives frames around its keypoints: of its `scales` (standard deviation in pixels) and `shapes`
+    ((N, 2, 2) of determinant 1, as this package's extractor in hloc leaves them), or round ones of its `scales` and
     `oris` (degrees, clockwise on the screen, as hloc writes them) where it has them, else upright of standard
     deviation 1 pixel. Without `scores` all are 1; without `image_size` it is the smallest that holds the keypoints.
     Keypoints and scores come as float32 whatever they were stored as.
@@ -214,6 +215,9 @@ class FeatureReader(Reader):
         xy = self.keypoints(name)
         count = len(xy)
         scales = self._array(group, name, "scales", (count,)) if self._has(group, "scales") else np.ones(count)
+        if self._has(group, "shapes"):
+            axes = self._array(group, name, "shapes", (count, 2, 2)) * (np.asarray(scales) * MR_SIZE)[:, None, None]
+            return np.concatenate([axes, xy[:, :, None]], axis=2).astype(np.float32)
         clockwise = self._array(group, name, "oris", (count,)) if self._has(group, "oris") else np.zeros(count)
         return make_lafs(xy, scales * MR_SIZE, -clockwise)
 
