@@ -15,6 +15,7 @@ from hardnet_match.errors import DataError, OptionError, StoreError
 from hardnet_match.extractor import FeatureExtractor
 from hardnet_match.features import Features
 from hardnet_match.images import read_image
+from hardnet_match.images.workers import DecodeWorkers
 from hardnet_match.jobs import extract as job
 from hardnet_match.jobs.extract import extract_folder
 from hardnet_match.store import FeatureReader
@@ -164,11 +165,11 @@ def test_decoding_stays_a_few_images_ahead(
     monkeypatch.setattr(job, "BATCH_IMAGES", 2)
     started: list[str] = []
     most_ahead = 0
-    real_read, real_batches = job.read_image, job._batches
+    real_load, real_batches = DecodeWorkers.load, job._batches
 
-    def read(path: Path, **options: Any) -> Any:
-        started.append(path.name)
-        return real_read(path, **options)
+    def load(self: DecodeWorkers, name: str) -> Any:
+        started.append(name)
+        return real_load(self, name)
 
     def batches(*args: Any) -> Iterator[Any]:
         nonlocal most_ahead
@@ -178,7 +179,7 @@ def test_decoding_stays_a_few_images_ahead(
             used += len(batch)
             yield batch
 
-    monkeypatch.setattr(job, "read_image", read)
+    monkeypatch.setattr(DecodeWorkers, "load", load)
     monkeypatch.setattr(job, "_batches", batches)
     summary = extract_folder(photos, tmp_path / "f.h5", extractor, workers=2, quiet=True)
     assert summary.extracted == 33

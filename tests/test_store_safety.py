@@ -127,7 +127,7 @@ def test_a_kill_at_any_write_of_an_append_loses_nothing(tmp_path: Path, monkeypa
                 file = JournaledFile(path)
                 try:
                     h5 = h5py.File(file, "r+")
-                    writer._put(h5, "d0/new.jpg", extra)
+                    writer._put(h5, "d0/new.jpg", extra, "")
                     h5.close()
                     file.commit()
                 finally:

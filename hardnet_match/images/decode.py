@@ -21,6 +21,7 @@ GREY = (0.2126, 0.7152, 0.0722)
 CUT_OFF = "the file is cut off; copy it again from its source"
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # a plain first byte: 20 times faster than \xff+
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
+_STRIP = 1 << 20  # pixels converted at once
 _FRAMES = {0xC0, 0xC1, 0xC2}  # what libjpeg decodes in 8 bits: baseline, extended, progressive
 
 
@@ -153,7 +154,21 @@ def _deep_color(image: Any, data: bytes) -> bool:
 
 
 def _to_8_bits(samples: NDArray[Any], color: bool) -> NDArray[np.uint8]:
-    """To uint8, rounded, and to the channels asked for; grey after rounding, as COLMAP has it."""
+    """To uint8, rounded, and to the channels asked for; grey after rounding, as COLMAP has it.
+
+    In strips of rows: what is made on the way is several times as large as the picture.
+    """
+    rows, columns = samples.shape[:2]
+    if samples.dtype == np.uint8 and samples.ndim == (3 if color else 2):
+        return np.ascontiguousarray(samples)
+    out = np.empty((rows, columns, 3) if color else (rows, columns), np.uint8)
+    strip = max(1, _STRIP // max(1, columns))
+    for start in range(0, rows, strip):
+        out[start : start + strip] = _strip_to_8_bits(samples[start : start + strip], color)
+    return out
+
+
+def _strip_to_8_bits(samples: NDArray[Any], color: bool) -> NDArray[np.uint8]:
     if samples.dtype == np.uint16:
         samples = ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     elif samples.dtype != np.uint8:
@@ -164,7 +179,7 @@ def _to_8_bits(samples: NDArray[Any], color: bool) -> NDArray[np.uint8]:
         samples = np.repeat(samples[:, :, None], 3, axis=2)
     elif not color and samples.ndim == 3:
         samples = np.round(samples @ np.array(GREY, np.float32)).astype(np.uint8)
-    return np.ascontiguousarray(samples)
+    return samples
 
 
 def _looks_like(data: bytes) -> str:

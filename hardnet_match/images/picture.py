@@ -128,10 +128,34 @@ def read_image(
         ImageError: missing, empty, cut off, not an image, too large, or of an unsupported kind; names the file.
         OptionError: `max_size` is not positive.
     """
+    _check_max_size(max_size)
+    return picture_of(
+        read_bytes(path),
+        shown(path),
+        max_size=max_size,
+        color=color,
+        apply_orientation=apply_orientation,
+        max_pixels=max_pixels,
+    )
+
+
+def _check_max_size(max_size: int | None) -> None:
     if max_size is not None and max_size < 1:
         raise OptionError(f"max_size must be at least 1 pixel, got {max_size}")
-    data = read_bytes(path)
-    pixels = decode(data, shown(path), color, max_pixels)
+
+
+def picture_of(
+    data: bytes,
+    name: str,
+    *,
+    max_size: int | None = None,
+    color: bool = False,
+    apply_orientation: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
+    """`read_image` of a file that was read already; `name` is what messages call it."""
+    _check_max_size(max_size)
+    pixels = decode(data, name, color, max_pixels)
     height, width = pixels.shape[:2]
     affine = np.array([[1.0, 0, 0], [0, 1, 0]])
     if apply_orientation:
@@ -164,15 +188,24 @@ def read_mask(folder: str | os.PathLike[str], name: str, size: tuple[int, int]) 
     Raises:
         ImageError: the mask cannot be read, or has another size than the image.
     """
+    path = mask_path(folder, name)
+    return None if path is None else decode_mask(read_bytes(path), shown(path), size)
+
+
+def mask_path(folder: str | os.PathLike[str], name: str) -> Path | None:
+    """Where the mask of an image is, None if there is none; see `read_mask`."""
     path = Path(folder, f"{name}.png")
     if not path.exists() and name.lower().endswith(".png"):
         path = Path(folder, name)
-    if not path.exists():
-        return None
-    pixels = decode(read_bytes(path), shown(path), color=False)
+    return path if path.exists() else None
+
+
+def decode_mask(data: bytes, name: str, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """`read_mask` of a file that was read already; `name` is what messages call it."""
+    pixels = decode(data, name, color=False)
     if pixels.shape != (size[1], size[0]):
         raise ImageError(
-            f"{shown(path)}: the mask is {pixels.shape[1]}x{pixels.shape[0]} pixels and its image {size[0]}x{size[1]}; "
+            f"{name}: the mask is {pixels.shape[1]}x{pixels.shape[0]} pixels and its image {size[0]}x{size[1]}; "
             "make them the same size (EXIF orientation is not applied)"
         )
     return np.asarray(pixels > 0)

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..errors import DataError, ImageError, OptionError, StoreError
 from ..features import Features
-from ..images import Picture, list_images, read_image, read_mask
+from ..images import list_images
+from ..images.loading import Loaded, still_same
+from ..images.workers import DecodeWorkers
 from ..store import FeatureWriter, check_name
 from .progress import progress_bar
 
@@ -31,6 +30,9 @@ Value = TypeVar("Value")
 # Images that go through the networks together, and a bound on their pixels: memory follows the pixels.
 BATCH_IMAGES = 4
 BATCH_PIXELS = 8_000_000
+# Small images share a write, which costs milliseconds; large ones, of seconds of work, are safe at once.
+BUFFER = 16
+BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,6 @@ class ExtractSummary:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    picture: Picture
-    mask: NDArray[np.bool_] | None
-
-
 def extract_folder(
     folder: str | Path,
     output: str | Path,
@@ -70,9 +66,10 @@ def extract_folder(
 ) -> ExtractSummary:
     """Extract the features of every image of a folder into one HDF5 file.
 
-    Images that the file already holds whole, from the same settings, are kept; those that cannot be read are skipped
-    and named in the summary. Interrupted at any moment, the file stays readable and the next run goes on.
-    Memory is bounded: a few decoded images wait, and one batch is in work.
+    Images that the file already holds whole, from the same settings and the same photo, are kept; those whose photo (or
+    mask) was replaced are done again; those that cannot be read are skipped and named in the summary. Interrupted at
+    any moment, the file stays readable and the next run goes on. Memory is bounded: so many pixels are decoded at once
+    (`images.workers`), a few decoded images wait, and one batch is in work.
 
     Args:
         folder: of the images, subfolders included.
@@ -82,7 +79,7 @@ def extract_folder(
         masks: folder of masks, `NAME.png` for image `NAME` (COLMAP's way); 0 means "no keypoints here".
         max_size: images are shrunk to this many pixels on the longer side; coordinates are those of the file all the
             same. None: as they are.
-        workers: threads that decode; as many as fit the processor if None.
+        workers: processes that decode; as many as fit the processor if None.
         overwrite: start anew instead of going on, whatever settings made the file.
         quiet: no progress bar.
 
@@ -102,27 +99,28 @@ def extract_folder(
         raise OptionError(f"{folder}: no images found in it")
     settings = {**extractor.settings, "max_size": max_size, "masks": masks is not None}
 
-    def load(name: str) -> _Loaded:
-        picture = read_image(folder / name, max_size=max_size)
-        mask = read_mask(masks, name, picture.size) if masks is not None else None
-        return _Loaded(picture, picture.fit_mask(mask) if mask is not None else None)
-
     skipped = {name: reason for name in found if (reason := _unfit(name))}
     keypoints = extracted = 0
-    with FeatureWriter(output, settings, overwrite=overwrite) as writer:
-        done = set(writer.names_done())
-        reused = sum(name in done for name in found)
+    with FeatureWriter(output, settings, overwrite=overwrite, buffer=BUFFER, buffer_bytes=BUFFER_BYTES) as writer:
+        stamps = writer.sources()
+        done = {name for name in found if name in stamps and still_same(stamps[name], folder, name, masks)}
+        replaced = sum(name in stamps for name in found) - len(done)
+        if replaced:
+            log.info("%d images in %s are of photos or masks that changed since: doing them again", replaced, output)
+        reused = len(done)
         todo = [name for name in found if name not in done and name not in skipped]
         if reused:
             log.info("%d of %d images are in %s already", reused, len(found), output)
         threads = workers or min(4, os.cpu_count() or 1)
         with (
             progress_bar("extracting", len(found), "image", done=reused, quiet=quiet) as bar,
-            _Ahead(load, todo, threads, threads + BATCH_IMAGES) as loaded,
+            DecodeWorkers(folder, masks, max_size) as decoders,
+            _Ahead(decoders.load, todo, threads, threads + BATCH_IMAGES) as loaded,
         ):
             for batch in _batches(loaded, folder, skipped):
+                stamped = {name: item.stamp for name, item in batch}
                 for name, features in _extract(extractor, batch, folder, skipped):
-                    writer.write(name, features)
+                    writer.write(name, features, stamped[name])
                     keypoints += len(features)
                     extracted += 1
                 bar.update(reused + extracted + len(skipped) - bar.n)
@@ -147,9 +145,9 @@ class _Ahead:
     def __init__(self, load: Any, keys: Sequence[str], threads: int, ahead: int) -> None:
         self._load, self._keys, self._ahead = load, iter(keys), ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._waiting: deque[tuple[str, Future[_Loaded]]] = deque()
+        self._waiting: deque[tuple[str, Future[Loaded]]] = deque()
 
-    def __enter__(self) -> Iterator[tuple[str, Future[_Loaded]]]:
+    def __enter__(self) -> Iterator[tuple[str, Future[Loaded]]]:
         return self._run()
 
     def __exit__(self, *error: object) -> None:
@@ -162,7 +160,7 @@ class _Ahead:
             if len(self._waiting) >= self._ahead:
                 return
 
-    def _run(self) -> Iterator[tuple[str, Future[_Loaded]]]:
+    def _run(self) -> Iterator[tuple[str, Future[Loaded]]]:
         self._fill()
         while self._waiting:
             item = self._waiting.popleft()
@@ -171,9 +169,9 @@ class _Ahead:
 
 
 def _batches(
-    loaded: Iterator[tuple[str, Future[_Loaded]]], folder: Path, skipped: dict[str, str]
-) -> Iterator[list[tuple[str, _Loaded]]]:
-    batch: list[tuple[str, _Loaded]] = []
+    loaded: Iterator[tuple[str, Future[Loaded]]], folder: Path, skipped: dict[str, str]
+) -> Iterator[list[tuple[str, Loaded]]]:
+    batch: list[tuple[str, Loaded]] = []
     pixels = 0
     for name, future in loaded:
         try:
@@ -192,7 +190,7 @@ def _batches(
 
 
 def _extract(
-    extractor: FeatureExtractor, batch: list[tuple[str, _Loaded]], folder: Path, skipped: dict[str, str]
+    extractor: FeatureExtractor, batch: list[tuple[str, Loaded]], folder: Path, skipped: dict[str, str]
 ) -> Iterator[tuple[str, Features]]:
     """Features of a batch in the coordinates of the files; an image that breaks the batch is found and skipped."""
     try:
