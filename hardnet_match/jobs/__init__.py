@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .extract import ExtractSummary, extract_folder
     from .index import IndexSummary, index_features
     from .inspect import FileReport, inspect_file
+    from .join import JoinSummary, join_files
     from .match import MatchSummary, match_features
     from .pair_selection import retrieval_pairs
     from .pairs import PairsSummary, choose_pairs
@@ -27,6 +28,7 @@ _WHERE = {
     "ExtractSummary": "extract",
     "FileReport": "inspect",
     "IndexSummary": "index",
+    "JoinSummary": "join",
     "MatchSummary": "match",
     "PairsSummary": "pairs",
     "ReconstructSummary": "reconstruct",
@@ -37,6 +39,7 @@ _WHERE = {
     "extract_folder": "extract",
     "index_features": "index",
     "inspect_file": "inspect",
+    "join_files": "join",
     "make_database": "database",
     "match_features": "match",
     "reconstruct_folder": "reconstruct",
@@ -50,6 +53,7 @@ __all__ = [
     "ExtractSummary",
     "FileReport",
     "IndexSummary",
+    "JoinSummary",
     "MatchSummary",
     "PairsSummary",
     "ReconstructSummary",
@@ -60,6 +64,7 @@ __all__ = [
     "extract_folder",
     "index_features",
     "inspect_file",
+    "join_files",
     "make_database",
     "match_features",
     "reconstruct_folder",

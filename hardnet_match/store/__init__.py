@@ -6,5 +6,17 @@ from .features import FeatureReader, FeatureWriter
 from .hdf5 import check_name
 from .matches import MatchReader, MatchWriter
 from .pairs import read_pairs, write_pairs
+from .shards import Shard
+from .view import ViewWriter
 
-__all__ = ["FeatureReader", "FeatureWriter", "MatchReader", "MatchWriter", "check_name", "read_pairs", "write_pairs"]
+__all__ = [
+    "FeatureReader",
+    "FeatureWriter",
+    "MatchReader",
+    "MatchWriter",
+    "Shard",
+    "ViewWriter",
+    "check_name",
+    "read_pairs",
+    "write_pairs",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,11 @@ class FeatureReader(Reader):
             with told_plainly(self.path, "list its images"):
                 self._names = [name for name, _ in _images(self._tree, own=self.own)]
         return list(self._names)
+
+    def groups(self) -> Iterator[tuple[str, Any]]:
+        """(name, group) of the complete images, as the file has them."""
+        with told_plainly(self.path, "list its images"):
+            yield from _images(self._tree, own=self.own)
 
     def __contains__(self, name: object) -> bool:
         return name in self.names()

@@ -318,6 +318,11 @@ class Reader:
         return h5
 
     @property
+    def kind(self) -> str:
+        """`features` or `matches`, as a file of this package says; '' for another program's file."""
+        return str(self._h5.attrs.get("format", "")).removeprefix("hardnet-match ") if self.own else ""
+
+    @property
     def shards(self) -> list[str]:
         """Files that a joined view leads to, relative to its folder; none for a file that holds its data itself."""
         with told_plainly(self.path, "read which files it joins"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,15 @@ from .hdf5 import Reader, Writer, check_name, no_shards, told_plainly
 from .links import Tree
 
 
-def _key(name0: str, name1: str) -> str:
+def pair_key(name0: str, name1: str) -> str:
     """hloc's group of a pair."""
     return f"{name0.replace('/', '-')}/{name1.replace('/', '-')}"
 
 
-def _spare_key(name0: str, name1: str) -> str:
+def spare_key(name0: str, name1: str) -> str:
     """Where a pair goes whose group is taken by another ('a/b.jpg' and 'a-b.jpg' share one)."""
     digest = hashlib.sha256("\0".join((name0, name1)).encode()).hexdigest()[:12]
-    return f"{_key(name0, name1)}~{digest}"
+    return f"{pair_key(name0, name1)}~{digest}"
 
 
 def _names(group: Any) -> tuple[str, str] | None:
@@ -91,9 +92,9 @@ class MatchWriter(Writer):
         value: tuple[NDArray[np.int32], NDArray[np.float32]],
         source: tuple[str, str],
     ) -> None:
-        place = _key(*key)
+        place = pair_key(*key)
         if place in h5 and _names(h5[place]) != key:
-            place = _spare_key(*key)
+            place = spare_key(*key)
         if place in h5:
             del h5[place]
         group = h5.create_group(place)
@@ -148,9 +149,14 @@ class MatchReader(Reader):
                 self._pairs = [names for names, _ in _pair_groups(self._tree, own=self.own)]
         return list(self._pairs)
 
+    def groups(self) -> Iterator[tuple[tuple[str, str], Any]]:
+        """((name0, name1), group) of the complete pairs, as the file has them."""
+        with told_plainly(self.path, "list its pairs"):
+            yield from _pair_groups(self._tree, own=self.own)
+
     def _find(self, name0: str, name1: str) -> Any:
         old = "_".join((name0.replace("/", "-"), name1.replace("/", "-")))
-        for place in (_spare_key(name0, name1), _key(name0, name1), old):
+        for place in (spare_key(name0, name1), pair_key(name0, name1), old):
             group = self._tree.at(place)
             is_pair = hasattr(group, "keys") and self._tree.kind(group, "matches0")
             if is_pair and _names(group) in (None, (name0, name1)):

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from ..errors import OptionError
 
+MOST_SHARDS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -28,9 +30,11 @@ class Shard:
         Raises:
             OptionError: it is something else.
         """
-        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip(), re.ASCII)
-        if not found or int(found[2]) < 1:
-            raise OptionError(f"a shard is i/n, such as 0/8 for the first of eight, got {text!r}")
+        found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", text.strip(), re.ASCII)
+        if not found or not 1 <= int(found[2]) <= MOST_SHARDS:
+            raise OptionError(
+                f"a shard is i/n, such as 0/8 for the first of eight, n {MOST_SHARDS} at most, got {text!r}"
+            )
         index, of = int(found[1]), int(found[2])
         if index >= of:
             raise OptionError(f"shard {text} does not exist: shards count from 0, so of {of} the last is {of - 1}/{of}")
