@@ -38,7 +38,6 @@ class KeyNet(KeyNetScores):  # type: ignore[misc]
         self.eval()
         self.levels, self.window, self.threshold = levels, window, threshold
 
-    @torch.no_grad()
     def forward(self, image: Tensor, mask: Tensor | None = None, max_keypoints: int = 4096) -> tuple[Tensor, Tensor]:
         found = [self._level(image, exponent, mask, max_keypoints) for exponent in range(-1, self.levels + 1)]
         x, y, axis, score = (torch.cat(column) for column in zip(*found, strict=True))

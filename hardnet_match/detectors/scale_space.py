@@ -63,7 +63,7 @@ class ScaleSpaceDetector(nn.Module):
           centre.
         - returns frames (N, 2, 3), upright circles with axes of 6 sigma, strongest first, and responses (N,); N is
           whatever was found, at most
-          `max_keypoints`, and never padded.
+          `max_keypoints`, and never padded. Where the image asks for gradients, both have them.
     """
 
     default_threshold = 0.0
@@ -102,7 +102,6 @@ class ScaleSpaceDetector(nn.Module):
     selects_scale = True
     """Whether a feature must be a maximum over scale too; a corner has no scale and is found at every one."""
 
-    @torch.no_grad()
     def forward(self, image: Tensor, mask: Tensor | None = None, max_keypoints: int = 4096) -> tuple[Tensor, Tensor]:
         found = []
         for octave in self._octaves(image):
@@ -180,7 +179,7 @@ class ScaleSpaceDetector(nn.Module):
         x = (flat % width + offset[:, 0]) * level.step + level.origin
         y = (torch.div(flat, width, rounding_mode="floor") + offset[:, 1]) * level.step + level.origin
         sigma = level.sigma * level.step * 2 ** (offset[:, 2] / self.levels)
-        good &= score > self.threshold
+        good = good & (score > self.threshold)
         margin = self.border * sigma
         height_px, width_px = size
         good &= (x >= margin) & (y >= margin) & (x <= width_px - 1 - margin) & (y <= height_px - 1 - margin)
@@ -216,7 +215,7 @@ def refine(cube: Tensor, edge_ratio: float) -> tuple[Tensor, Tensor, Tensor]:
     good &= trace2 * trace2 * edge_ratio < det2 * (edge_ratio + 1) ** 2
     eye = torch.eye(3, dtype=c.dtype, device=c.device)
     offset = -torch.linalg.solve(torch.where(good[:, None, None], hessian, eye), gradient)
-    good &= (offset.abs() < 1.0).all(dim=1)
+    good = good & (offset.abs() < 1.0).all(dim=1)  # not in place: gradients need it as it was
     offset = torch.where(good[:, None], offset, torch.zeros_like(offset))
     score = mid + 0.5 * (gradient * offset).sum(1)
     return offset.float(), score.float(), good
