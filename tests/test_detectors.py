@@ -174,7 +174,7 @@ def test_keynet_finds_blobs_with_the_originals_weights(shared: Any) -> None:
     image, _ = blobs()
     with torch.no_grad():
         expected = theirs.eval()(image)[0][0].numpy()
-    lafs, scores = keynet(image, None, 100)
+        lafs, scores = keynet(image, None, 100)
     assert len(lafs) == 100
     assert (torch.diff(scores) <= 0).all()
     # The same maxima, placed between the pixels instead of on them.
