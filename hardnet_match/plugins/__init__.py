@@ -1,0 +1,1 @@
+"""This package at home in others: hloc, COLMAP projects, OpenCV, kornia. One folder a host, imported on its own."""
