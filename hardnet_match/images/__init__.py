@@ -13,6 +13,7 @@ from .decode import MAX_PIXELS
 from .exif import Position, exif_focal, gps
 from .files import EXTENSIONS, list_images
 from .picture import Picture, read_image, read_mask
+from .thumbnail import read_thumbnail
 
 __all__ = [
     "EXTENSIONS",
@@ -24,4 +25,5 @@ __all__ = [
     "list_images",
     "read_image",
     "read_mask",
+    "read_thumbnail",
 ]

@@ -163,7 +163,10 @@ def _pictures(
     out = []
     for when, one in (("before", answers[number]), ("after", answers_after[number])):
         views = [scene.views[one.first], scene.views[one.second]]
-        read: list[Any] = [read_image(scene.photos / view.name, max_size=SHOWN_SIZE, color=True) for view in views]
+        read: list[Any] = [
+            read_image(scene.photos / view.name, max_size=SHOWN_SIZE, color=True, apply_orientation=True)
+            for view in views
+        ]
         frames = [shown.from_original(view.lafs) for shown, view in zip(read, views, strict=True)]
         drawn = draw_matches(
             read[0].pixels,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import OptionError, ReconstructionError
+from ..errors import HardnetMatchError, OptionError, ReconstructionError
 from ..images import list_images
 from ..sfm import MAPPERS, reconstruct
 from ..store import FeatureReader, MatchReader, read_pairs, write_pairs
@@ -19,6 +19,7 @@ from .extract import extract_folder
 from .match import match_features
 from .pairs import MODES, choose_pairs
 from .picture import picture_of_matches
+from .reconstruct_page import Places, write_reconstruct_page
 from .stages import Stages, fingerprint
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class ReconstructSummary:
             f"{self.output}: {self.registered} of {self.images} images registered, {self.points} points, "
             f"mean track {self.track_length:.2f}, mean reprojection error {self.reprojection_error:.3f} px",
             f"{self.keypoints} keypoints; {self.verified_pairs} of {self.pairs} pairs verified, {self.inliers} inliers",
+            f"page to look at: {self.output}/report.html",
             "seconds: " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in self.seconds.items()),
         ]
         if self.reused:
@@ -91,8 +93,8 @@ def reconstruct_folder(
     """Reconstruct the cameras and points of a folder of photos with COLMAP, from this package's features.
 
     Leaves in `output`: `features.h5`, `matches.h5`, `pairs.txt`, `database.db`, `sparse/0` (binary COLMAP model; more
-    numbers if the photos fall apart), `matches.jpg` (the best pair), `report.json`. A second run reuses every stage
-    whose input is the same and goes on in the others.
+    numbers if the photos fall apart), `matches.jpg` (a telling pair), `report.json`, and `report.html`, a page to look
+    at. A second run reuses every stage whose input is the same and goes on in the others.
 
     Args:
         folder: of the images, subfolders included.
@@ -184,6 +186,12 @@ def reconstruct_folder(
 
     summary = _summary(output, names, {**chosen_skipped, **extracted.skipped}, made, models, stages, extracted.settings)
     _write_report(output / "report.json", summary, matched.settings)
+    options = {
+        "pairs": str(pairs), "method": method, "ratio": ratio,
+        "camera_mode": camera_mode, "camera_model": camera_model, "mapper": mapper,
+    }  # fmt: skip
+    places = Places(folder, features, matches, database, output / "sparse")
+    _write_page(output / "report.html", summary, places, models, options, stages, fingerprint(source, __version__))
     if problem is not None:
         raise ReconstructionError(
             f"nothing could be reconstructed: {made['verified_pairs']} of {made['pairs']} pairs were verified, with "
@@ -245,6 +253,26 @@ def _summary(
         settings=settings,
         skipped=skipped,
     )
+
+
+def _write_page(
+    path: Path,
+    summary: ReconstructSummary,
+    places: Places,
+    models: list[dict[str, Any]],
+    options: dict[str, Any],
+    stages: Stages,
+    source: str,
+) -> None:
+    """The page of the run; where all was reused, the one that is there has the times of the run that did the work."""
+    if stages.recorded("page")[0] == source and path.is_file():
+        return
+    try:
+        write_reconstruct_page(path, summary, places, [model["images"] for model in models], options)
+    except HardnetMatchError as error:  # the result is there, and the page is not it
+        log.warning("%s could not be written: %s", path, error)
+        return
+    stages.record("page", source, None)
 
 
 def _write_report(path: Path, summary: ReconstructSummary, matching: dict[str, Any]) -> None:

@@ -138,8 +138,9 @@ def _write_page(path: Path, summary: SearchSummary, question: Question, found: F
     picture: NDArray[np.uint8] | None = asked.pixels if asked is not None else None
     if asked is not None and picture is not None and question.box is not None:
         corners = np.array(question.box, np.float32).reshape(2, 2) - np.float32(0.5)
-        edges = (asked.from_original(corners) + 0.5).reshape(4).tolist()
-        picture = with_box(picture, (edges[0], edges[1], edges[2], edges[3]))
+        # an upright picture may be a turned one: then the box's first corner is another one
+        (x0, y0), (x1, y1) = np.sort(asked.from_original(corners) + 0.5, axis=0).tolist()
+        picture = with_box(picture, (x0, y0, x1, y1))
     missing = sum(hit.thumbnail is None for hit in hits)
     note = ""
     if missing:
@@ -148,11 +149,11 @@ def _write_page(path: Path, summary: SearchSummary, question: Question, found: F
 
 
 def _shown(path: Path | None) -> Any:
-    """The photo at the size of the page, None where it cannot be had."""
+    """The photo at the size of the page, upright as its EXIF tag says, None where it cannot be had."""
     if path is None:
         return None
     try:
-        return read_image(path, max_size=SHOWN_SIZE, color=True)
+        return read_image(path, max_size=SHOWN_SIZE, color=True, apply_orientation=True)
     except ImageError:
         return None
 

@@ -84,7 +84,9 @@ def draw_matches(
         _lines(canvas, frames0[rows], frames1[rows], palette[index], 0.75)
     for index in range(COLOURS):
         rows = ringed[colour[ringed] == index]
-        _ellipses(canvas, np.concatenate([frames0[rows], frames1[rows]]), palette[index])
+        # each within its own image, however far its ellipse reaches
+        _ellipses(canvas[:, : left.shape[1]], frames0[rows], palette[index])
+        _ellipses(canvas[:, offset:], _moved(frames1[rows], -offset), palette[index])
     return _with_caption(canvas, caption) if caption else canvas
 
 
@@ -127,6 +129,12 @@ def _to_canvas(lafs: NDArray[np.float32], scale: float, offset: int) -> NDArray[
     frames[:, :, 2] += 0.5 * scale - 0.5
     frames[:, 0, 2] += offset
     return frames
+
+
+def _moved(frames: NDArray[np.float32], across: int) -> NDArray[np.float32]:
+    moved = frames.copy()
+    moved[:, 0, 2] += across
+    return moved
 
 
 def _palette() -> list[tuple[int, int, int]]:

@@ -1,12 +1,15 @@
-"""One HTML file that holds everything: style, pictures, numbers. It loads nothing and runs nothing."""
+"""One HTML file that holds everything: style, pictures, numbers, the few lines it runs. It loads nothing."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,11 +41,23 @@ dd { margin: 0; }
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def page(title: str, body: str, style: str = "") -> str:
-    """A whole HTML document around a body; the title is plain text, the body HTML."""
+def page(title: str, body: str, style: str = "", scripts: Sequence[str] = ()) -> str:
+    """A whole HTML document around a body.
+
+    Args:
+        title: plain text.
+        body: HTML.
+        style: CSS on top of that of all pages.
+        scripts: run at the end of the body; the browser runs these and, by the page's policy, no others.
+    """
+    policy = POLICY
+    if scripts:
+        hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+        policy += "; script-src " + " ".join(f"'sha256-{value}'" for value in hashes)
+    body = "\n".join([body, *(f"<script>{text}</script>" for text in scripts)])
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
@@ -54,6 +69,22 @@ def facts(values: Mapping[str, str]) -> str:
     return f"<dl>{rows}</dl>"
 
 
+def data(value: Any) -> str:
+    """JSON for a script of the page to read, as an element that nothing runs; no text in it can end it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return f'<script type="application/json">{text.replace("<", chr(92) + "u003c")}</script>'
+
+
+def packed(array: NDArray[Any]) -> str:
+    """An array's bytes, little end first, in base64."""
+    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode("ascii")
+
+
+def script(name: str) -> str:
+    """A script of this folder."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
 def picture(pixels: NDArray[np.uint8], alternative: str, *, lazy: bool = False, quality: int = 82) -> str:
     """An `img` element that holds its picture.
 
@@ -63,16 +94,27 @@ def picture(pixels: NDArray[np.uint8], alternative: str, *, lazy: bool = False, 
         lazy: decode when it comes into view.
     """
     stored = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, coded = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ImageError("OpenCV could not encode a picture for the page")
-    text = base64.b64encode(data.tobytes()).decode("ascii")
+    text = base64.b64encode(coded.tobytes()).decode("ascii")
     height, width = pixels.shape[:2]
     when = ' loading="lazy"' if lazy else ""
     return (
         f'<img src="data:image/jpeg;base64,{text}" width="{width}" height="{height}" '
         f'alt="{escape(alternative, quote=True)}"{when}>'
     )
+
+
+def shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The picture with its longer side at most `side` pixels."""
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small: NDArray[Any] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return small.astype(np.uint8, copy=False)
 
 
 def write_page(path: str | os.PathLike[str], html: str) -> None:

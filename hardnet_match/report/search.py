@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .page import facts, page, picture
+from .page import facts, page, picture, shrunk
+
+__all__ = ["Hit", "search_page", "shrunk", "with_box"]
 
 THUMBNAIL = 320
 STYLE = """
@@ -102,17 +103,6 @@ def _numbers(hit: Hit) -> str:
 
 def _absent() -> str:
     return '<span class="none">photo not at hand</span>'
-
-
-def shrunk(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The picture with its longer side at most `side` pixels."""
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return pixels
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small: NDArray[Any] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return small.astype(np.uint8, copy=False)
 
 
 def with_box(pixels: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
