@@ -113,5 +113,5 @@ def _elongated(lafs: Tensor) -> Tensor:
     """(N,) which frames are too long for their width."""
     axes = lafs[:, :, :2].double()
     area = torch.linalg.det(axes).abs().clamp(min=1e-12)
-    spread = axes.square().sum(dim=(1, 2)) / area
-    return spread >= MAX_AXIS_RATIO + 1 / MAX_AXIS_RATIO
+    spread: Tensor = axes.square().sum(dim=(1, 2)) / area
+    return torch.ge(spread, MAX_AXIS_RATIO + 1 / MAX_AXIS_RATIO)

@@ -24,10 +24,10 @@ _SIZE = 32
 class Feature2D:
     """Detector and descriptor as OpenCV has them.
 
-    Images are grey (H, W) or (H, W, 1), BGR (H, W, 3) or BGRA (H, W, 4), uint8 (uint16 and float in [0, 1] too), as numpy
-    arrays or `cv2.UMat`; masks (H, W) uint8, keypoints only where they are not 0. A keypoint has `pt` in pixels (the
-    centre of the first pixel is (0, 0)), `size` the diameter of its blob in pixels (two standard deviations; with an
-    affine shape the circle of the same area), `angle` in degrees, clockwise, and `response`. It has no room for the
+    Images are grey (H, W) or (H, W, 1), BGR (H, W, 3) or BGRA (H, W, 4), uint8 (uint16 and float in [0, 1] too), as
+    numpy arrays or `cv2.UMat`; masks (H, W) uint8, keypoints only where they are not 0. A keypoint has `pt` in pixels
+    (the centre of the first pixel is (0, 0)), `size` the diameter of its blob in pixels (two standard deviations; with
+    an affine shape the circle of the same area), `angle` in degrees, clockwise, and `response`. It has no room for the
     affine shape: `compute` finds it again from the image, so that `compute` after `detect` gives what
     `detectAndCompute` gives. Descriptors are rows of float32, compared by `cv2.NORM_L2`; None where there are none.
 
@@ -93,19 +93,17 @@ class Feature2D:
         if unoriented.any():
             angles = [turned.angle for turned in to_opencv(features.lafs)]
             given = tuple(
-                cv2.KeyPoint(
-                    *point.pt, point.size, angle if new else point.angle, point.response, point.octave, point.class_id
-                )
+                _turned(point, angle) if new else point
                 for point, angle, new in zip(given, angles, unoriented, strict=True)
             )
         return given, _rows(features.descriptors)
 
-    def detectAndCompute(  # noqa: N802
+    def detectAndCompute(
         self,
         image: Any,
         mask: Any = None,
         descriptors: Any = None,
-        useProvidedKeypoints: bool = False,  # noqa: N803
+        useProvidedKeypoints: bool = False,
     ) -> tuple[Keypoints, Descriptors]:
         """Keypoints and their descriptors; ((), None) where there are none.
 
@@ -131,12 +129,11 @@ class Feature2D:
         height, width = _pixels(image).shape[:2]
         features.img_size = (width, height)
         features.keypoints = keypoints
-        features.descriptors = cv2.UMat(
-            np.zeros((0, self.descriptorSize()), np.float32) if descriptors is None else descriptors
-        )
+        rows: Any = np.zeros((0, self.descriptorSize()), np.float32) if descriptors is None else descriptors
+        features.descriptors = cv2.UMat(rows)
         return features
 
-    def descriptorSize(self) -> int:  # noqa: N802
+    def descriptorSize(self) -> int:
         """Numbers a descriptor."""
         known = getattr(self.extractor.descriptor, "dim", None)
         if known:
@@ -144,15 +141,15 @@ class Feature2D:
         picture = np.zeros((_SIZE, _SIZE), np.uint8)
         return int(self.extractor.describe(picture, from_opencv([cv2.KeyPoint(16, 16, 8, 0)])).descriptors.shape[1])
 
-    def descriptorType(self) -> int:  # noqa: N802
+    def descriptorType(self) -> int:
         """`cv2.CV_32F`."""
         return int(cv2.CV_32F)
 
-    def defaultNorm(self) -> int:  # noqa: N802
+    def defaultNorm(self) -> int:
         """`cv2.NORM_L2`."""
         return int(cv2.NORM_L2)
 
-    def getDefaultName(self) -> str:  # noqa: N802
+    def getDefaultName(self) -> str:
         """`Feature2D.` and the names of the extractor's parts."""
         parts = self.extractor.composition
         return f"Feature2D.{parts.detector}+{parts.shape}+{parts.orientation}+{parts.descriptor}"
@@ -160,6 +157,11 @@ class Feature2D:
     def empty(self) -> bool:
         """False: it can be used as it is."""
         return False
+
+
+def _turned(point: cv2.KeyPoint, angle: float) -> cv2.KeyPoint:
+    x, y = point.pt
+    return cv2.KeyPoint(x, y, point.size, angle, point.response, point.octave, point.class_id)
 
 
 def _rows(descriptors: NDArray[Any]) -> NDArray[np.float32]:
