@@ -28,6 +28,7 @@ from . import (
     reconstruct,
     search,
     train,
+    view,
     weights,
 )
 
@@ -63,6 +64,7 @@ VERBS = {
     pca: "Descriptor weights with fewer dimensions.",
     export: "A network to ONNX, TorchScript or weights.",
     describe: "Descriptors of patches cut already.",
+    view: "Frames drawn on a photo, or matches between two.",
     inspect: "What is in a features file, a matches file or a patch set.",
     weights: "Weights that are known by name.",
 }

@@ -112,7 +112,7 @@ def in_words(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _binned(values: NDArray[np.float64], whole: bool) -> tuple[NDArray[np.float64], NDArray[np.int64], int]:
+def _binned(values: NDArray[np.float64], whole: bool) -> tuple[NDArray[Any], NDArray[np.int64], int]:
     """Edges of the bins, counts, and how many lie beyond the last edge."""
     low, high = float(values.min()), float(np.quantile(values, TAIL))
     edges: NDArray[Any]
