@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import common, options, search
+from . import benchmarks, common, options, search
 from .common import verb
 
 NAME = "eval"
@@ -26,7 +26,7 @@ HPATCHES = common.examples(
     """
 )
 group = typer.Typer(
-    help="Figures of the literature, measured: how well an index retrieves, how well descriptors tell patches apart.",
+    help="Figures of the literature, measured: retrieval, patches, homographies, poses, reconstructions; peers beside.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
@@ -124,6 +124,15 @@ def hpatches(
     lines = [f"{found.descriptors}: {found.sequences} sequences ({told}), {found.dim} dimensions"]
     lines += [f"{name:12s} mAP {100 * values['mean']:.2f}" for name, values in parts.items() if values]
     return common.finish(found, "\n".join(lines), as_json=json)
+
+
+for command, short, epilog in (
+    (benchmarks.brown, "FPR95 of descriptors on Brown's pairs.", benchmarks.BROWN),
+    (benchmarks.homography, "Matching and homographies on planar sequences.", benchmarks.HOMOGRAPHY),
+    (benchmarks.pose, "Relative poses of photos with known cameras.", benchmarks.POSE),
+    (benchmarks.sfm, "What COLMAP reconstructs from each one's features.", benchmarks.SFM),
+):
+    group.command(command.__name__, short_help=short, epilog=epilog)(command)
 
 
 def _percent(value: float | None) -> str:

@@ -1,0 +1,95 @@
+"""Summaries of the comparisons as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..report.scores import Column, ScoreTable
+from .brown import BrownSummary
+from .homography import HomographySummary
+from .pose import PoseSummary
+from .sfm_scores import SfmSummary
+
+
+def brown_tables(found: BrownSummary) -> list[ScoreTable]:
+    """FPR95 of each descriptor."""
+    columns = (Column("dim", 0, None), Column("FPR95 %", 2, False, share=True))
+    rows = {one.label: (one.dim, one.fpr95) for one in found.scores}
+    return [ScoreTable(f"{found.set}: {found.pairs:,} pairs", columns, rows, "descriptor")]
+
+
+def homography_tables(found: HomographySummary) -> list[ScoreTable]:
+    """Means over all pairs; accuracy at 3 px by sequence; correct matches pair by pair."""
+    shares = ("MMA@1", "MMA@3", "MMA@5", "MMA@10", "m. score", "repeat.", "AUC@3", "AUC@5", "AUC@10")
+    columns = (
+        Column("keypoints", 0, None), Column("matches", 0, None), Column("correct", 0),
+        *(Column(name, 1, share=True) for name in shares),
+    )  # fmt: skip
+    rows = {
+        one.label: (
+            one.keypoints, one.matches, one.correct, *(one.accuracy[pixel] for pixel in (1, 3, 5, 10)),
+            one.matching_score, one.repeatability, *one.auc.values(),
+        )
+        for one in found.scores
+    }  # fmt: skip
+    tables = [ScoreTable(f"{found.pairs} pairs", columns, rows)]
+    sequences = list(found.scores[0].sequences)
+    if len(sequences) > 1:
+        columns = tuple(Column(name, 1, share=True) for name in sequences)
+        by = {one.label: [one.sequences[name] for name in sequences] for one in found.scores}
+        tables.append(ScoreTable("Matching accuracy at 3 px by sequence, per cent", columns, by))
+    labels = tuple(Column(one.label, 0) for one in found.scores)
+    pairs = {name: [one.each[name]["correct"] for one in found.scores] for name in found.scores[0].each}
+    tables.append(_across("Correct matches within 3 px, pair by pair", labels, pairs))
+    return tables
+
+
+def pose_tables(found: PoseSummary) -> list[ScoreTable]:
+    """Means over all pairs, and pose errors pair by pair with the first estimator."""
+    estimators = found.settings["estimators"]
+    columns = [Column("keypoints", 0, None), Column("matches", 0, None), Column("precision", 1, share=True)]
+    for name in estimators:
+        columns += [Column(f"{name} AUC@{degrees}", 1, share=True) for degrees in (5, 10, 20)]
+        columns.append(Column("median °", 2, False))
+    rows = {}
+    for one in found.scores:
+        cells: list[float | None] = [one.keypoints, one.matches, one.precision]
+        for name in estimators:
+            cells += [*one.auc[name].values(), one.median[name]]
+        rows[one.label] = cells
+    labels = tuple(Column(one.label, 2, False) for one in found.scores)
+    pairs = {
+        pair: [None if (e := one.each[pair]["errors"][estimators[0]]) is None else e[2] for one in found.scores]
+        for pair in found.scores[0].each
+    }
+    return [
+        ScoreTable(f"{found.pairs} pairs of {found.images} images", columns, rows),
+        _across(f"Pose error with {estimators[0]}, degrees, pair by pair", labels, pairs),
+    ]
+
+
+def sfm_tables(found: SfmSummary) -> list[ScoreTable]:
+    """The largest model of each."""
+    columns = [
+        Column("keypoints", 0, None), Column("inliers", 0), Column("registered", 0), Column("models", 0, False),
+        Column("points", 0), Column("observations", 0), Column("track", 2), Column("reproj. px", 3, False),
+    ]  # fmt: skip
+    if found.cameras:
+        columns += [Column("rotation °", 3, False), Column("position %", 3, False, share=True)]
+    rows: dict[str, list[float | None]] = {}
+    for one in found.scores:
+        there = one.models > 0
+        cells: list[float | None] = [one.keypoints, one.inliers, one.registered, one.models or None, one.points]
+        cells += [one.observations, one.track_length if there else None, one.reprojection_error if there else None]
+        if found.cameras:
+            known: Mapping[str, Any] = one.cameras or {}
+            cells += [known.get("rotation_median_degrees"), known.get("position_median")]
+        rows[one.label] = cells
+    return [ScoreTable(f"{found.images} images", columns, rows)]
+
+
+def _across(title: str, labels: tuple[Column, ...], pairs: Mapping[str, list[Any]]) -> ScoreTable:
+    """A row a pair, a column a contestant: the best is of a row there, so none is marked."""
+    plain = [Column(column.name, column.digits, None) for column in labels]
+    return ScoreTable(title, plain, pairs, "pair")
