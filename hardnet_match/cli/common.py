@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -21,6 +21,7 @@ from ..presets import compose
 
 if TYPE_CHECKING:
     from ..extractor import FeatureExtractor
+    from ..store import Shard
 
 DONE, FAILED, USAGE, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
 DEBUG = "HARDNET_MATCH_DEBUG"
@@ -147,6 +148,27 @@ def output_place(path: Path, *, folder: bool = False) -> Path:
     if not folder and path.is_dir():
         raise OptionError(f"{path} is a folder; name a file in it")
     return path
+
+
+def shard_of(text: str | None) -> Shard | None:
+    """The part of the work that `--shard` names; OptionError if it names none."""
+    from ..store.shards import Shard
+
+    return None if text is None else Shard.parse(text)
+
+
+@contextmanager
+def crew_at(address: str | None, most: int | None, device: str, weights: Sequence[str | None] = ()) -> Iterator[Any]:
+    """The crew of `--ray`, as `jobs.crew.connected`; None without it."""
+    if address is None:
+        if most is not None:
+            raise OptionError("--ray-workers says how many workers --ray ADDRESS may have; give both")
+        yield None
+        return
+    from ..jobs.crew import connected
+
+    with connected(address, device=device, most=most, weights=[name for name in weights if name]) as crew:
+        yield crew
 
 
 def build_extractor(preset: str, **options: Any) -> FeatureExtractor:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..presets import compose
 from . import common, options
 from .common import verb
 
@@ -17,6 +18,8 @@ EXAMPLES = common.examples(
     hardnet-match extract photos/ -o features.h5 --preset dog-affnet-hardnet --orientation upright
     hardnet-match extract photos/ -o features.h5 --detector dog --shape affnet --descriptor rootsift
     hardnet-match extract photos/ -o features.h5 --weights hardnet++ --device cuda
+    hardnet-match extract photos/ -o shards/3.h5 --shard 3/8
+    hardnet-match extract photos/ -o features.h5 --ray auto
     """
 )
 
@@ -40,6 +43,9 @@ def run(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     workers: options.Workers = None,
+    shard: options.ShardOf = None,
+    ray: options.Ray = None,
+    ray_workers: options.RayWorkers = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -50,32 +56,41 @@ def run(
     """
     common.output_place(output)
     common.set_logging(quiet)
+    part = common.shard_of(shard)
+    parts = {"detector": detector, "shape": shape, "orientation": orientation, "descriptor": descriptor}
+    compose(preset, **parts)  # what is wrong with it is told before a cluster is asked
     from ..jobs.extract import extract_folder
 
-    extractor = common.build_extractor(
-        preset,
-        detector=detector,
-        shape=shape,
-        orientation=orientation,
-        descriptor=descriptor,
-        weights=weights,
-        detector_weights=detector_weights,
-        shape_weights=shape_weights,
-        orientation_weights=orientation_weights,
-        max_keypoints=max_keypoints,
-        device=device,
-        precision=precision,
-    )
-    summary = extract_folder(
-        photos,
-        output,
-        extractor,
-        masks=masks,
-        max_size=max_size or None,
-        workers=workers,
-        overwrite=overwrite,
-        quiet=quiet,
-    )
+    with common.crew_at(
+        ray, ray_workers, device, (weights, detector_weights, shape_weights, orientation_weights)
+    ) as crew:
+        if crew is not None:
+            # Here it only says what the settings are; a GPU of the cluster means what one of this machine would.
+            precision = "half" if precision == "auto" and crew.device == "cuda" else precision
+            device = "cpu"
+        extractor = common.build_extractor(
+            preset,
+            **parts,
+            weights=weights,
+            detector_weights=detector_weights,
+            shape_weights=shape_weights,
+            orientation_weights=orientation_weights,
+            max_keypoints=max_keypoints,
+            device=device,
+            precision=precision,
+        )
+        summary = extract_folder(
+            photos,
+            output,
+            extractor,
+            masks=masks,
+            max_size=max_size or None,
+            workers=workers,
+            shard=part,
+            crew=crew,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
     text = (
         f"{summary.features}: {summary.extracted} images extracted, {summary.keypoints} keypoints, "
         f"{summary.reused} there already, in {summary.seconds:.1f} s"

@@ -16,6 +16,8 @@ EXAMPLES = common.examples(
     hardnet-match match features.h5 -o matches.h5
     hardnet-match match features.h5 -o matches.h5 --pairs pairs.txt --method smnn --ratio 0.9
     hardnet-match match features.h5 -o matches.h5 --method adalam
+    hardnet-match match features.h5 -o match-shards/3.h5 --shard 3/8
+    hardnet-match match features.h5 -o matches.h5 --ray auto
     hardnet-match match features.h5 -o matches.h5 --html matches.html --images photos/
     """
 )
@@ -34,6 +36,9 @@ def run(
     cache: Annotated[
         int, typer.Option(min=1, metavar="MB", help="Memory for features that wait for their next pair.")
     ] = 2048,
+    shard: options.ShardOf = None,
+    ray: options.Ray = None,
+    ray_workers: options.RayWorkers = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a page that shows the matches.")] = None,
     images: Annotated[
         Path | None,
@@ -50,19 +55,23 @@ def run(
     elif images is not None:
         raise OptionError("--images says where the photos for --html FILE are; give both")
     common.set_logging(quiet)
+    part = common.shard_of(shard)
     from ..jobs.match import match_features
 
-    summary = match_features(
-        features,
-        output,
-        pairs,
-        method=method,
-        ratio=ratio,
-        device=device,
-        cache_bytes=cache << 20,
-        overwrite=overwrite,
-        quiet=quiet,
-    )
+    with common.crew_at(ray, ray_workers, device) as crew:
+        summary = match_features(
+            features,
+            output,
+            pairs,
+            method=method,
+            ratio=ratio,
+            device=device if crew is None else "cpu",
+            cache_bytes=cache << 20,
+            shard=part,
+            crew=crew,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
     if html is not None:
         from ..jobs.match_page import write_match_page
 

@@ -46,6 +46,18 @@ Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda or 
 Workers = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Threads that decode images. [default: fits the processor]")
 ]
+ShardOf = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Only part I of N (I from 0), in a file of its own; see `join`."),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Work on a Ray cluster: auto, local or HOST:PORT (extra ray)."),
+]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option("--ray-workers", min=1, metavar="N", help="Workers there at most. [default: one a GPU, or a core]"),
+]
 Method = Annotated[
     str,
     typer.Option(metavar="NAME", help="mnn (mutual), snn (ratio), smnn (both), fginn or adalam."),

@@ -6,30 +6,38 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ..errors import DataError, ImageError, OptionError, StoreError
 from ..features import Features
 from ..images import list_images
 from ..images.loading import Loaded, still_same
 from ..images.workers import DecodeWorkers
-from ..store import FeatureWriter, check_name
+from ..store import FeatureWriter, Shard, check_name
 from .progress import progress_bar
+from .side_by_side import Budget, side_by_side
 
 if TYPE_CHECKING:
     from ..extractor import FeatureExtractor
+    from .crew import Crew
 
 log = logging.getLogger(__name__)
 Key = TypeVar("Key")
 Value = TypeVar("Value")
+Batch: TypeAlias = list[tuple[str, Loaded]]
+Described: TypeAlias = tuple[str, Features, str]
+"""An image's name, its features, and the stamp of the photo they are of."""
 
-# Images that go through the networks together, and a bound on their pixels: memory follows the pixels.
+# Images that go through the networks of a GPU together, and a bound on their pixels: memory follows the pixels.
 BATCH_IMAGES = 4
 BATCH_PIXELS = 8_000_000
+# On a processor each core has an image of its own, while all of them have so many pixels; a larger one is alone.
+CORES_PIXELS = 24_000_000
 # Small images share a write, which costs milliseconds; large ones, of seconds of work, are safe at once.
 BUFFER = 16
 BUFFER_BYTES = 1 << 20
@@ -39,7 +47,8 @@ BUFFER_BYTES = 1 << 20
 class ExtractSummary:
     """What `extract_folder` did.
 
-    `images` were found, of these `extracted` now, `reused` from an earlier run and `skipped` with the reason.
+    `images` were found, of these `extracted` now, `reused` from an earlier run and `skipped` with the reason; of a
+    shard (`i/n`), those that are its own.
     """
 
     features: str
@@ -49,6 +58,7 @@ class ExtractSummary:
     keypoints: int
     seconds: float
     settings: dict[str, Any]
+    shard: str = ""
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -61,6 +71,8 @@ def extract_folder(
     masks: str | Path | None = None,
     max_size: int | None = 1600,
     workers: int | None = None,
+    shard: Shard | None = None,
+    crew: Crew | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> ExtractSummary:
@@ -69,7 +81,7 @@ def extract_folder(
     Images that the file already holds whole, from the same settings and the same photo, are kept; those whose photo (or
     mask) was replaced are done again; those that cannot be read are skipped and named in the summary. Interrupted at
     any moment, the file stays readable and the next run goes on. Memory is bounded: so many pixels are decoded at once
-    (`images.workers`), a few decoded images wait, and one batch is in work.
+    (`images.workers`), a few decoded images wait, and a batch, or an image a core within so many pixels, is in work.
 
     Args:
         folder: of the images, subfolders included.
@@ -80,12 +92,16 @@ def extract_folder(
         max_size: images are shrunk to this many pixels on the longer side; coordinates are those of the file all the
             same. None: as they are.
         workers: processes that decode; as many as fit the processor if None.
+        shard: only the images of this part of the work, in a file of its own; see `join_files`.
+        crew: workers of a Ray cluster, which extract while this process writes. They find the folder, and weights
+            that are not bundled, at the same paths.
         overwrite: start anew instead of going on, whatever settings made the file.
         quiet: no progress bar.
 
     Raises:
         OptionError: the folder has no images, the masks folder is missing, or a number cannot work.
-        StoreError: the file was made with other settings, or cannot be written.
+        StoreError: the file was made with other settings, is of another shard, or cannot be written.
+        ClusterError: the crew's cluster is gone, or its workers cannot work.
     """
     folder, started = Path(folder), time.perf_counter()
     if max_size is not None and max_size < 16:
@@ -97,11 +113,14 @@ def extract_folder(
     found = list(names) if names is not None else list_images(folder)
     if not found:
         raise OptionError(f"{folder}: no images found in it")
+    if shard is not None:
+        found = [name for name in found if shard.takes(name)]
     settings = {**extractor.settings, "max_size": max_size, "masks": masks is not None}
 
     skipped = {name: reason for name in found if (reason := _unfit(name))}
     keypoints = extracted = 0
     with FeatureWriter(output, settings, overwrite=overwrite, buffer=BUFFER, buffer_bytes=BUFFER_BYTES) as writer:
+        writer.begin(shard)
         stamps = writer.sources()
         done = {name for name in found if name in stamps and still_same(stamps[name], folder, name, masks)}
         replaced = sum(name in stamps for name in found) - len(done)
@@ -111,20 +130,23 @@ def extract_folder(
         todo = [name for name in found if name not in done and name not in skipped]
         if reused:
             log.info("%d of %d images are in %s already", reused, len(found), output)
-        threads = workers or min(4, os.cpu_count() or 1)
-        with (
-            progress_bar("extracting", len(found), "image", done=reused, quiet=quiet) as bar,
-            DecodeWorkers(folder, masks, max_size) as decoders,
-            _Ahead(decoders.load, todo, threads, threads + BATCH_IMAGES) as loaded,
-        ):
-            for batch in _batches(loaded, folder, skipped):
-                stamped = {name: item.stamp for name, item in batch}
-                for name, features in _extract(extractor, batch, folder, skipped):
-                    writer.write(name, features, stamped[name])
+        if crew is None:
+            threads = workers or min(4, os.cpu_count() or 1)
+            results = described(extractor, todo, folder, masks, max_size, threads, skipped)
+        else:
+            from .cluster_extract import described_by
+
+            results = described_by(crew, extractor.settings, todo, folder, masks, max_size, skipped)
+        with progress_bar("extracting", len(found), "image", done=reused, quiet=quiet) as bar, closing(results):
+            for batch in results:
+                for name, features, stamp in batch:
+                    writer.write(name, features, stamp)
                     keypoints += len(features)
                     extracted += 1
                 bar.update(reused + extracted + len(skipped) - bar.n)
             bar.update(len(found) - bar.n)
+        if shard is not None:
+            writer.end(len(skipped))
     for name, reason in skipped.items():
         log.warning("skipped %s: %s", name, reason)
     return ExtractSummary(
@@ -135,8 +157,28 @@ def extract_folder(
         keypoints=keypoints,
         seconds=round(time.perf_counter() - started, 3),
         settings=settings,
-        skipped=skipped,
+        shard="" if shard is None else str(shard),
+        skipped={name: skipped[name] for name in found if name in skipped},
     )
+
+
+def described(
+    extractor: FeatureExtractor,
+    names: Sequence[str],
+    folder: Path,
+    masks: str | Path | None,
+    max_size: int | None,
+    threads: int,
+    skipped: dict[str, str],
+) -> Generator[list[Described], None, None]:
+    """Every image that can be read, batch by batch; `skipped` takes the reasons of the others."""
+    with (
+        DecodeWorkers(folder, masks, max_size) as decoders,
+        _Ahead(decoders.load, names, threads, threads + BATCH_IMAGES) as loaded,
+    ):
+        for batch, outcome in _extracted(extractor, loaded, folder, skipped):
+            stamps = {name: item.stamp for name, item in batch}
+            yield [(name, features, stamps[name]) for name, features in outcome.result()]
 
 
 class _Ahead:
@@ -168,10 +210,34 @@ class _Ahead:
             self._fill()
 
 
+def _extracted(
+    extractor: FeatureExtractor,
+    loaded: Iterator[tuple[str, Future[Loaded]]],
+    folder: Path,
+    skipped: dict[str, str],
+) -> Iterator[tuple[Batch, Future[list[tuple[str, Features]]]]]:
+    """Batches and what came of them, in order: one batch after the other on a GPU, an image a core on a processor."""
+    budget = Budget(CORES_PIXELS)
+
+    def extract(batch: Batch) -> list[tuple[str, Features]]:
+        with budget.hold(sum(_pixels(item) for _, item in batch)):
+            return list(_extract(extractor, batch, folder, skipped))
+
+    images = 1 if extractor.device.type == "cpu" else BATCH_IMAGES
+    work = ((None, batch) for batch in _batches(loaded, folder, skipped, images))
+    for _, batch, outcome in side_by_side(extract, work, extractor.device, ahead=1):
+        yield batch, outcome
+
+
+def _pixels(item: Loaded) -> int:
+    height, width = item.picture.pixels.shape[:2]
+    return int(height * width)
+
+
 def _batches(
-    loaded: Iterator[tuple[str, Future[Loaded]]], folder: Path, skipped: dict[str, str]
-) -> Iterator[list[tuple[str, Loaded]]]:
-    batch: list[tuple[str, Loaded]] = []
+    loaded: Iterator[tuple[str, Future[Loaded]]], folder: Path, skipped: dict[str, str], images: int
+) -> Iterator[Batch]:
+    batch: Batch = []
     pixels = 0
     for name, future in loaded:
         try:
@@ -179,8 +245,8 @@ def _batches(
         except (ImageError, OSError, MemoryError) as error:
             skipped[name] = _reason(error, folder / name)
             continue
-        size = item.picture.pixels.shape[0] * item.picture.pixels.shape[1]
-        if batch and (len(batch) >= BATCH_IMAGES or pixels + size > BATCH_PIXELS):
+        size = _pixels(item)
+        if batch and (len(batch) >= images or pixels + size > BATCH_PIXELS):
             yield batch
             batch, pixels = [], 0
         batch.append((name, item))
@@ -190,7 +256,7 @@ def _batches(
 
 
 def _extract(
-    extractor: FeatureExtractor, batch: list[tuple[str, Loaded]], folder: Path, skipped: dict[str, str]
+    extractor: FeatureExtractor, batch: Batch, folder: Path, skipped: dict[str, str]
 ) -> Iterator[tuple[str, Features]]:
     """Features of a batch in the coordinates of the files; an image that breaks the batch is found and skipped."""
     try:

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
-import torch
 
 from ..devices import choose_device
 from ..errors import DataError, OptionError, StoreError
 from ..features import Features, Matches
 from ..matching import Options, match, method_named, method_settings
-from ..store import FeatureReader, MatchWriter, read_pairs
+from ..store import FeatureReader, MatchWriter, Shard, read_pairs
 from .pairs import exhaustive_pairs
 from .progress import progress_bar
+from .side_by_side import side_by_side
+
+if TYPE_CHECKING:
+    from .crew import Crew
 
 log = logging.getLogger(__name__)
 Key = TypeVar("Key")
 Given = TypeVar("Given")
 Result = TypeVar("Result")
+
+Matched: TypeAlias = tuple[tuple[str, str], Matches, int, int]
+"""A pair, its matches, how many features the first image has, and images read for it that were not in memory."""
 
 CACHE_BYTES = 2 << 30
 # A flush costs milliseconds, a pair of small images not much more.
@@ -37,7 +43,8 @@ LAF_AND_SCORE_BYTES = 28
 class MatchSummary:
     """What `match_features` did: `pairs` asked for, of these `matched` now, `reused` from an earlier run.
 
-    `matches` counts those made now; `skipped` holds the images that pairs name but the features file lacks.
+    `matches` counts those made now; `skipped` holds the images that pairs name but the features file lacks. Of a shard
+    (`i/n`), all of this is of its own pairs.
     """
 
     matches_file: str
@@ -48,6 +55,7 @@ class MatchSummary:
     reads: int
     seconds: float
     settings: dict[str, Any]
+    shard: str = ""
     skipped: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,6 +68,8 @@ def match_features(
     ratio: float = 0.9,
     device: str = "auto",
     cache_bytes: int = CACHE_BYTES,
+    shard: Shard | None = None,
+    crew: Crew | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> MatchSummary:
@@ -75,7 +85,10 @@ def match_features(
         method: `smnn`, `mnn`, `snn`, `fginn`, `adalam`, or of a plugin.
         ratio: ratio test threshold of the methods that have one.
         device: `auto`, `cpu`, `cuda`, `mps`.
-        cache_bytes: memory for features that wait for their next pair.
+        cache_bytes: memory for features that wait for their next pair; each worker of a crew has as much.
+        shard: only the pairs of this part of the work, in a file of its own; see `join_files`.
+        crew: workers of a Ray cluster, which match while this process writes. They find the features file at the same
+            path.
         overwrite: start anew instead of going on.
         quiet: no progress bar.
 
@@ -83,6 +96,7 @@ def match_features(
         OptionError: the method, the ratio or the cache size cannot work.
         StoreError: a file is missing, damaged, made from other features or settings, or no pair can be matched.
         PluginError: another package's method cannot be loaded or fails.
+        ClusterError: the crew's cluster is gone, or its workers cannot work.
     """
     started = time.perf_counter()
     if cache_bytes < 1:
@@ -96,7 +110,10 @@ def match_features(
         known = set(names)
         usable = [pair for pair in wanted if known.issuperset(pair)]
         skipped = {name: f"not in {features}" for pair in wanted for name in pair if name not in known}
-        if not usable:
+        if shard is not None:
+            usable = [pair for pair in usable if shard.takes_pair(*pair)]
+            wanted = [pair for pair in wanted if shard.takes_pair(*pair)]
+        elif not usable:
             raise StoreError(
                 f"{features}: no pair to match: it holds {len(names)} image(s)"
                 + (f", and {len(wanted)} pair(s) name others" if wanted else "")
@@ -107,9 +124,9 @@ def match_features(
             "features": reader.settings_hash,
             **method_settings(method),
         }
-        cache = FeatureCache(reader.read, cache_bytes)
-        count = 0
+        count = reads = 0
         with MatchWriter(output, settings, overwrite=overwrite, buffer=PAIRS_AT_ONCE) as writer:
+            writer.begin(shard)
             done = {frozenset(pair) for pair in writer.pairs_done()}
             todo = [pair for pair in usable if frozenset(pair) not in done]
             reused = len(usable) - len(todo)
@@ -117,20 +134,21 @@ def match_features(
                 log.info("%d of %d pairs are in %s already", reused, len(usable), output)
             sizes = {name: _stored_bytes(reader, name) for name in dict.fromkeys(n for pair in todo for n in pair)}
             ordered = order_pairs(todo, sizes, cache_bytes)
-            with progress_bar("matching", len(usable), "pair", done=reused, quiet=quiet) as bar:
-                work = ((pair, (cache.get(pair[0]), cache.get(pair[1]))) for pair in ordered)
+            if crew is None:
+                cache = FeatureCache(reader.read, cache_bytes)
+                results = matched(cache, ordered, method, ratio, device, str(features))
+            else:
+                from .cluster_match import matched_by
 
-                def matched(both: tuple[Features, Features]) -> Matches:
-                    return match(*both, method=method, ratio=ratio, device=device)
-
-                for (name0, name1), (first, _), outcome in side_by_side(matched, work, choose_device(device)):
-                    try:
-                        found = outcome.result()
-                    except DataError as error:
-                        raise StoreError(f"{features}: {name0} and {name1} cannot be matched: {error}") from error
-                    writer.write(name0, name1, found, len(first))
+                results = matched_by(crew, ordered, str(features), method, ratio, cache_bytes)
+            with progress_bar("matching", len(usable), "pair", done=reused, quiet=quiet) as bar, closing(results):
+                for (name0, name1), found, count0, read in results:
+                    writer.write(name0, name1, found, count0)
                     count += len(found)
+                    reads += read
                     bar.update()
+            if shard is not None:
+                writer.end(len(skipped))
     for name, reason in skipped.items():
         log.warning("skipped %s: %s", name, reason)
     return MatchSummary(
@@ -139,36 +157,35 @@ def match_features(
         matched=len(todo),
         reused=reused,
         matches=count,
-        reads=cache.reads,
+        reads=reads,
         seconds=round(time.perf_counter() - started, 3),
         settings=settings,
+        shard="" if shard is None else str(shard),
         skipped=skipped,
     )
 
 
-def side_by_side(
-    function: Callable[[Given], Result], work: Iterable[tuple[Key, Given]], device: torch.device
-) -> Iterator[tuple[Key, Given, Future[Result]]]:
-    """Each piece of work with its outcome, in order; on a processor as many at a time as torch has threads.
+def matched(
+    cache: FeatureCache, pairs: Iterable[tuple[str, str]], method: str, ratio: float, device: str, where: str
+) -> Generator[Matched, None, None]:
+    """The matches of pairs, in order.
 
-    One thread a piece leaves no core waiting for another: two pairs on two cores take about half the time of two
-    threads on one pair after the other. Work is fetched in the calling thread, two pieces a core ahead.
+    Raises:
+        StoreError: features of the file `where` cannot be read or matched.
     """
-    threads = torch.get_num_threads()
-    at_once = threads if device.type == "cpu" else 1
-    torch.set_num_threads(threads // at_once)
-    waiting: deque[tuple[Key, Given, Future[Result]]] = deque()
-    pool = ThreadPoolExecutor(at_once)
-    try:
-        for key, given in work:
-            waiting.append((key, given, pool.submit(function, given)))
-            if len(waiting) > 2 * at_once:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
+
+    def find(both: tuple[Features, Features]) -> Matches:
+        return match(*both, method=method, ratio=ratio, device=device)
+
+    work = ((pair, (cache.get(pair[0]), cache.get(pair[1]))) for pair in pairs)
+    told = cache.reads
+    for pair, (first, _), outcome in side_by_side(find, work, choose_device(device)):
+        try:
+            found = outcome.result()
+        except DataError as error:
+            raise StoreError(f"{where}: {pair[0]} and {pair[1]} cannot be matched: {error}") from error
+        yield pair, found, len(first), cache.reads - told
+        told = cache.reads
 
 
 def _wanted(pairs: str | Path | Iterable[tuple[str, str]] | None, names: Sequence[str]) -> list[tuple[str, str]]:
