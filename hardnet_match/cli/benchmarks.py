@@ -62,7 +62,10 @@ WorkFolder = Annotated[
     typer.Option("--work", metavar="FOLDER", help="Keep features and figures here; a second run goes on from them."),
 ]
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of everything random.")]
-Page = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write the tables as a page.")]
+Page = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Also write all tables as a page.")]
+Markdown = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write the tables over all pairs as Markdown.")
+]
 Cameras = Annotated[
     Path | None,
     typer.Option(
@@ -98,16 +101,31 @@ def _field(preset: Names, peers: Names, features: Names, **rest: Any) -> Field:
 
 
 def _tell(
-    found: Any, tables: list[ScoreTable], title: str, about: Mapping[str, str], html: Path | None, as_json: bool
+    found: Any,
+    tables: list[ScoreTable],
+    title: str,
+    about: Mapping[str, str],
+    html: Path | None,
+    markdown: Path | None,
+    as_json: bool,
 ) -> int:
-    """Write the page if asked for, print the main table or the JSON summary."""
+    """Write the pages asked for, print the main table or the JSON summary."""
     from ..report.page import write_page
-    from ..report.scores import as_text, scores_page
+    from ..report.scores import as_markdown, as_text, scores_page
 
     if html is not None:
         write_page(html, scores_page(title, about, tables))
+    if markdown is not None:
+        parts = [f"{table.title}:\n\n{as_markdown(table)}\n" for table in tables if table.head != "pair"]
+        write_page(markdown, "\n".join(parts))
     text = f"{title}: {tables[0].title}\n{as_text(tables[0])}" + (f"\n{html} has all tables" if html else "")
     return common.finish(found, text, as_json=as_json)
+
+
+def _check_places(*places: Path | None) -> None:
+    for place in places:
+        if place is not None:
+            common.output_place(place)
 
 
 def _about(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -139,6 +157,7 @@ def brown(
     ] = None,
     device: options.Device = "auto",
     html: Page = None,
+    markdown: Markdown = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -147,8 +166,7 @@ def brown(
     The set is a folder or zip as published, with m50_100000_100000_0.txt, or the name of one, then downloaded.
     """
     common.set_logging(quiet)
-    if html is not None:
-        common.output_place(html)
+    _check_places(html, markdown)
     from ..jobs.brown import evaluate_brown
     from ..jobs.score_tables import brown_tables
 
@@ -156,7 +174,7 @@ def brown(
         folder, _split(descriptor), _split(weights), _split(peers), _labelled(descriptors), device=device, quiet=quiet
     )
     about = {"set": found.folder, "pairs": f"{found.pairs:,}, {found.matching:,} matching"}
-    return _tell(found, brown_tables(found), "FPR95 on Brown's patches", about, html, json)
+    return _tell(found, brown_tables(found), "FPR95 on Brown's patches", about, html, markdown, json)
 
 
 @verb
@@ -182,6 +200,7 @@ def homography(
     work: WorkFolder = None,
     device: options.Device = "auto",
     html: Page = None,
+    markdown: Markdown = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -191,8 +210,7 @@ def homography(
     homography's corner error up to 3, 5 and 10 px. Binary descriptors are compared by Hamming distance.
     """
     common.set_logging(quiet)
-    if html is not None:
-        common.output_place(html)
+    _check_places(html, markdown)
     from ..jobs.homography import evaluate_homography
     from ..jobs.score_tables import homography_tables
 
@@ -206,7 +224,7 @@ def homography(
         quiet=quiet,
     )  # fmt: skip
     about = {"folder": found.folder, "pairs": str(found.pairs), **_about(found.settings)}
-    return _tell(found, homography_tables(found), "Homography benchmark", about, html, json)
+    return _tell(found, homography_tables(found), "Homography benchmark", about, html, markdown, json)
 
 
 @verb
@@ -239,6 +257,7 @@ def pose(
     work: WorkFolder = None,
     device: options.Device = "auto",
     html: Page = None,
+    markdown: Markdown = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -248,8 +267,7 @@ def pose(
     failed. Beside it the share of matches within a pixel of the true epipolar lines.
     """
     common.set_logging(quiet)
-    if html is not None:
-        common.output_place(html)
+    _check_places(html, markdown)
     from ..jobs.pose import evaluate_pose
     from ..jobs.score_tables import pose_tables
 
@@ -263,7 +281,7 @@ def pose(
         estimators=_split(estimator), threshold=threshold, seed=seed, work=work, quiet=quiet,
     )  # fmt: skip
     about = {"folder": found.folder, "cameras": found.cameras, "pairs": str(found.pairs), **_about(found.settings)}
-    return _tell(found, pose_tables(found), "Relative poses", about, html, json)
+    return _tell(found, pose_tables(found), "Relative poses", about, html, markdown, json)
 
 
 @verb
@@ -288,6 +306,7 @@ def sfm(
     work: WorkFolder = None,
     device: options.Device = "auto",
     html: Page = None,
+    markdown: Markdown = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -297,8 +316,7 @@ def sfm(
     median errors of rotation and position (per cent of the cameras' extent) after alignment.
     """
     common.set_logging(quiet)
-    if html is not None:
-        common.output_place(html)
+    _check_places(html, markdown)
     from ..jobs.score_tables import sfm_tables
     from ..jobs.sfm_scores import evaluate_sfm
 
@@ -312,4 +330,4 @@ def sfm(
         work=work, quiet=quiet,
     )  # fmt: skip
     about = {"folder": found.folder, "images": str(found.images), "known cameras": found.cameras or "none"}
-    return _tell(found, sfm_tables(found), "Reconstruction", {**about, **_about(found.settings)}, html, json)
+    return _tell(found, sfm_tables(found), "Reconstruction", {**about, **_about(found.settings)}, html, markdown, json)

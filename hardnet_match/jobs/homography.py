@@ -29,11 +29,11 @@ from ..metrics.homography import (
 from ..metrics.recall import recall_auc
 from ..store import FeatureReader
 from .contestants import Contestant, Field, contestants, measured, state_of
-from .ledger import Ledger
+from .ledger import Ledger, ledger_place
 from .match import FeatureCache
 from .progress import progress_bar
 
-CORNERS = (3.0, 5.0, 10.0)
+CORNERS = (3, 5, 10)
 CORRECT = 3
 """Pixels within which a match counts as correct in the matching score and the counts."""
 _CACHE = 256 << 20
@@ -120,7 +120,9 @@ def evaluate_homography(
                 there = set(reader.names())
                 usable = [pair for pair in pairs if {pair.first, pair.second} <= there]
                 truth = [[pair.name, pair.first, pair.second, pair.homography.tolist()] for pair in usable]
-                book = Ledger(kept / "homography" / f"{one.label}.jsonl", [terms, state, reader.settings_hash, truth])
+                book = Ledger(
+                    ledger_place(kept, "homography", one.label, terms), [terms, state, reader.settings_hash, truth]
+                )
                 cache = FeatureCache(reader.read, _CACHE)
                 with progress_bar(one.label, len(usable), "pair", done=len(book.figures), quiet=quiet) as bar:
                     for pair in usable:

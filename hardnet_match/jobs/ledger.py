@@ -9,6 +9,11 @@ from typing import Any
 from .stages import fingerprint
 
 
+def ledger_place(work: Path, what: str, label: str, *terms: Any) -> Path:
+    """Where the figures of a label are kept: figures on other terms lie in a folder of their own beside."""
+    return work / what / fingerprint(terms)[:8] / f"{label}.jsonl"
+
+
 class Ledger:
     """Key to figures, kept for one set of settings; others begin the file anew.
 

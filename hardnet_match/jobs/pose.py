@@ -20,7 +20,7 @@ from ..metrics.recall import recall_auc
 from ..store import FeatureReader, read_pairs
 from .contestants import Contestant, Field, contestants, measured, state_of
 from .homography import check_matching, place_for
-from .ledger import Ledger
+from .ledger import Ledger, ledger_place
 from .match import FeatureCache
 from .progress import progress_bar
 
@@ -117,7 +117,10 @@ def evaluate_pose(
                 there = set(reader.names())
                 usable = [pair for pair in chosen if there.issuperset(pair)]
                 truth = {name: _known(scene, name) for name in names}
-                book = Ledger(kept / "pose" / f"{one.label}.jsonl", [terms, asked, state, reader.settings_hash, truth])
+                book = Ledger(
+                    ledger_place(kept, "pose", one.label, terms, asked),
+                    [terms, asked, state, reader.settings_hash, truth],
+                )
                 cache = FeatureCache(reader.read, _CACHE)
                 with progress_bar(one.label, len(usable), "pair", done=len(book.figures), quiet=quiet) as bar:
                     for pair in usable:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
 
-DEGREES = (5.0, 10.0, 20.0)
+DEGREES = (5, 10, 20)
 
 
 def relative_pose(
