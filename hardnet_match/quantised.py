@@ -9,6 +9,8 @@ layer of every such network, own and fine-tuned ones included. The last convolut
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from typing import Any, TypeVar
 
 import numpy as np
@@ -94,25 +96,42 @@ class _IntegerLayers(nn.Module):
             },
         )
         self.shape = tuple(compiled.output(0).shape)[1:]
-        self.queue = openvino.AsyncInferQueue(compiled, threads)
-        self.queue.set_callback(_keep)
+        self.compiled, self.at_once = compiled, threads
+        self._mine = threading.local()
+
+    def _requests(self) -> list[Any]:
+        """The calling thread's own requests; those of all threads share the cores."""
+        if not hasattr(self._mine, "requests"):
+            self._mine.requests = [self.compiled.create_infer_request() for _ in range(self.at_once)]
+        return list(self._mine.requests)
 
     def forward(self, patches: Tensor) -> Tensor:
         """(N, 1, P, P) standardised patches, N a multiple of TILE as `run_tiled` pads it, to (N, ...) float32."""
         given = patches.float().contiguous().numpy()
         out = np.empty((len(given), *self.shape), np.float32)
-        for start in range(0, len(given), TILE):
-            self.queue.start_async({0: given[start : start + TILE]}, (out, start), share_inputs=True)
-        self.queue.wait_all()
+        # No callbacks: they would want Python's lock in OpenVINO's threads while this one, freeing the graph, has it.
+        under_way: deque[tuple[Any, int]] = deque()
+        free = self._requests()
+        try:
+            for start in range(0, len(given), TILE):
+                request = free.pop() if free else _finished(under_way, out)
+                under_way.append((request, start))
+                request.start_async({0: given[start : start + TILE]}, share_inputs=True)
+        finally:  # after Ctrl-C too: those under way read the patches
+            while under_way:
+                _finished(under_way, out)
         return torch.from_numpy(out)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _IntegerLayers:
         return self  # compiled, and without state of its own
 
 
-def _keep(request: Any, place: tuple[NDArray[np.float32], int]) -> None:
-    out, start = place
+def _finished(under_way: deque[tuple[Any, int]], out: NDArray[np.float32]) -> Any:
+    """The request that began first, done, its output put where it belongs."""
+    request, start = under_way.popleft()
+    request.wait()
     out[start : start + TILE] = request.get_output_tensor(0).data
+    return request
 
 
 def _graph(openvino: Any, layers: nn.Sequential, side: int) -> Any:

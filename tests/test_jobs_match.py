@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
@@ -12,7 +15,8 @@ import torch
 
 from hardnet_match.errors import OptionError, StoreError
 from hardnet_match.features import Features
-from hardnet_match.jobs.match import FeatureCache, match_features, order_pairs, side_by_side
+from hardnet_match.jobs.match import FeatureCache, match_features, order_pairs
+from hardnet_match.jobs.side_by_side import Budget, side_by_side
 from hardnet_match.matching import match
 from hardnet_match.store import FeatureReader, FeatureWriter, MatchReader, write_pairs
 
@@ -167,3 +171,24 @@ def test_work_is_fetched_as_it_is_needed() -> None:
         ahead.append(len(fetched) - key)
     assert len(ahead) == 100
     assert max(ahead) <= 2 * torch.get_num_threads() + 1
+
+
+def test_a_budget_is_never_overdrawn() -> None:
+    """Pieces of all sizes, one larger than the budget: that one works alone, and everybody gets their turn."""
+    budget, lock, in_use, most = Budget(10), threading.Lock(), [0], [0]
+
+    def work(amount: int) -> int:
+        with budget.hold(amount):
+            with lock:
+                in_use[0] += amount
+                most[0] = max(most[0], in_use[0] if amount <= 10 else 0)
+                alone = in_use[0] == amount
+            time.sleep(0.001)
+            with lock:
+                in_use[0] -= amount
+        return amount if amount <= 10 or alone else -1
+
+    amounts = [1, 2, 3, 99, 5, 8, 10, 4, 6, 99, 1, 1, 1, 7] * 5
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(work, amounts)) == amounts
+    assert 5 < most[0] <= 10
