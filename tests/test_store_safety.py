@@ -55,7 +55,7 @@ def test_killed_writers_leave_all_they_had_written(tmp_path: Path) -> None:
         )
         assert process.stdout is not None
         told.append(process.stdout.readline().strip())
-        time.sleep(rng.uniform(0, 0.2))
+        time.sleep(rng.uniform(0, 0.4))
         process.send_signal(signal.SIGKILL)
         told += process.stdout.read().split("\n")
         process.wait()
@@ -64,7 +64,7 @@ def test_killed_writers_leave_all_they_had_written(tmp_path: Path) -> None:
             assert set(told) <= set(reader.names())
             for name in reader.names():
                 assert len(reader.read(name)) == 300
-    assert len(told) > 20
+    assert len(told) > 5
 
 
 class _Killed(Exception):

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from ..extractor import FeatureExtractor
     from ..store import Shard
 
-DONE, FAILED, USAGE, SKIPPED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED, USAGE, SKIPPED = 0, 1, 2, 3
+STOPPED = 128  # and the signal's number: 130 Ctrl-C, 143 SIGTERM
 DEBUG = "HARDNET_MATCH_DEBUG"
 
 P = ParamSpec("P")
@@ -40,7 +41,7 @@ def verb(function: Callable[P, int]) -> Callable[P, None]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        with _noticing_ctrl_c() as pressed:
+        with _noticing_stops() as stopped:
             try:
                 code = function(*args, **kwargs)
             except BrokenPipeError:
@@ -49,9 +50,11 @@ def verb(function: Callable[P, int]) -> Callable[P, None]:
                 if os.environ.get(DEBUG):
                     raise
                 # A library may turn the KeyboardInterrupt raised inside its callback into an error of its own.
-                if isinstance(error, KeyboardInterrupt) or pressed:
-                    code = INTERRUPTED
-                    complain("interrupted; what is written stays readable, and the same command goes on from there")
+                if isinstance(error, KeyboardInterrupt) or stopped:
+                    number = stopped[0] if stopped else signal.SIGINT
+                    code = STOPPED + number
+                    how = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+                    complain(f"{how}; what is written stays readable, and the same command goes on from there")
                 else:
                     code = USAGE if isinstance(error, OptionError) else FAILED
                     complain(_told(error))
@@ -61,23 +64,38 @@ def verb(function: Callable[P, int]) -> Callable[P, None]:
 
 
 @contextmanager
-def _noticing_ctrl_c() -> Iterator[list[int]]:
-    """Python's own Ctrl-C, and a list that is no longer empty once it was pressed."""
-    pressed: list[int] = []
+def _noticing_stops() -> Iterator[list[int]]:
+    """Ctrl-C as Python has it, SIGTERM and SIGHUP (a terminal that closes) as Ctrl-C; the signals that came.
 
-    def handler(number: int, frame: Any) -> None:
-        pressed.append(number)
+    What is ignored stays ignored: a run under `nohup` outlives its terminal.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        came.append(number)
         signal.default_int_handler(number, frame)
 
+    def stop(number: int, frame: Any) -> None:
+        # Whoever handles Ctrl-C in a way of its own at this moment (training between two steps, a call of COLMAP)
+        # shall handle this likewise.
+        came.append(number)
+        handler = signal.getsignal(signal.SIGINT)
+        if not callable(handler):
+            raise KeyboardInterrupt
+        handler(signal.SIGINT, frame)
+
+    before = {}
+    for name, handler in (("SIGINT", interrupt), ("SIGTERM", stop), ("SIGHUP", stop)):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is None or signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        with suppress(ValueError):  # not the main thread: whoever runs us there has the signals
+            before[number] = signal.signal(number, handler)
     try:
-        before = signal.signal(signal.SIGINT, handler)
-    except ValueError:  # not the main thread: whoever runs us there has the signals
-        yield pressed
-        return
-    try:
-        yield pressed
+        yield came
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _told(error: Exception) -> str:

@@ -38,9 +38,9 @@ BATCH_IMAGES = 4
 BATCH_PIXELS = 8_000_000
 # On a processor each core has an image of its own, while all of them have so many pixels; a larger one is alone.
 CORES_PIXELS = 24_000_000
-# Small images share a write, which costs milliseconds; large ones, of seconds of work, are safe at once.
+# A write that outlives a power cut costs some 10 to 50 ms, so images share it: small ones more of them.
 BUFFER = 16
-BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ Matched: TypeAlias = tuple[tuple[str, str], Matches, int, int]
 """A pair, its matches, how many features the first image has, and images read for it that were not in memory."""
 
 CACHE_BYTES = 2 << 30
-# A flush costs milliseconds, a pair of small images not much more.
-PAIRS_AT_ONCE = 16
+# A write that outlives a power cut costs some 10 to 50 ms, a pair of small images less.
+PAIRS_AT_ONCE = 64
+BUFFER_BYTES = 4 << 20
 LAF_AND_SCORE_BYTES = 28
 
 
@@ -125,7 +126,9 @@ def match_features(
             **method_settings(method),
         }
         count = reads = 0
-        with MatchWriter(output, settings, overwrite=overwrite, buffer=PAIRS_AT_ONCE) as writer:
+        with MatchWriter(
+            output, settings, overwrite=overwrite, buffer=PAIRS_AT_ONCE, buffer_bytes=BUFFER_BYTES
+        ) as writer:
             writer.begin(shard)
             done = {frozenset(pair) for pair in writer.pairs_done()}
             todo = [pair for pair in usable if frozenset(pair) not in done]

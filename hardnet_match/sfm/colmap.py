@@ -20,6 +20,10 @@ from ..errors import ReconstructionError
 
 __all__ = ["interruptibly", "part_of", "pycolmap", "quietly", "told_plainly"]
 
+# Its logging library takes SIGTERM for itself, to print a stack trace; it is given back to whoever had it.
+with contextlib.suppress(ValueError, TypeError):  # not the main thread, or not Python's to give
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
 _lock = threading.Lock()
 _quiet_calls = 0
 _level_before = 0

@@ -4,7 +4,8 @@ HDF5 updates its tables in place, in many small writes; a process killed between
 unreadable (simulated kill after every single write of an append: about one in four left a broken file). So an append
 goes through `JournaledFile`: bytes beyond the old end are written to the file itself, where nobody looks yet, and
 changes of old bytes wait in memory until they are safe in a journal beside the file. `recover` finishes or undoes
-whatever an earlier process left.
+whatever an earlier process left. Each step is on the disk before the next one counts on it, so that losing the power is
+no worse than being killed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,24 @@ def recover(path: Path) -> None:
             with open(path, "r+b") as file:
                 _apply(file, body, pages)
                 file.truncate(size)
+                file.flush()
+                _sync(file)
     journal.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError, AttributeError):  # Windows cannot open a folder
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _sync(file: Any) -> None:
+    """Through to the disk: a machine that loses its power must not have the journal's end without its beginning."""
+    with suppress(io.UnsupportedOperation):
+        os.fsync(file.fileno())
 
 
 def _apply(file: Any, body: bytes, pages: int) -> None:
@@ -82,8 +100,14 @@ class JournaledFile(io.RawIOBase):
         journal = journal_path(self._path)
         part = journal.with_name(journal.name + ".part")
         try:
-            part.write_bytes(_HEAD.pack(kind, size, pages, zlib.crc32(body)) + body)
+            with open(part, "wb") as file:
+                file.write(_HEAD.pack(kind, size, pages, zlib.crc32(body)) + body)
+                if kind == _COMMIT:
+                    file.flush()
+                    _sync(file)
             os.replace(part, journal)
+            if kind == _COMMIT:
+                _sync_folder(journal.parent)
         except OSError:
             part.unlink(missing_ok=True)
             raise
@@ -173,9 +197,11 @@ class JournaledFile(io.RawIOBase):
             raise self.error
         pages = [(number * _PAGE, bytes(page)) for number, page in sorted(self._changed.items())]
         body = b"".join(_PAGE_HEAD.pack(offset, len(page)) + page for offset, page in pages)
+        _sync(self._file)  # what the changed pages will lead to
         self._write_journal(_COMMIT, self._size, body, len(pages))
         self._committed = True
         _apply(self._file, body, len(pages))
+        _sync(self._file)
         journal_path(self._path).unlink()
 
     def roll_back(self) -> None:
