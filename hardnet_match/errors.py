@@ -45,3 +45,7 @@ class ExportError(HardnetMatchError):
 
 class PluginError(HardnetMatchError):
     """A part that another package brings, or a module given as a part, cannot be loaded or does not do its work."""
+
+
+class ClusterError(HardnetMatchError):
+    """A cluster is not to be reached, or its workers cannot do the work."""
