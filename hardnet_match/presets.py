@@ -42,6 +42,9 @@ PRESETS: dict[str, Composition] = {
     for descriptor in _DESCRIPTORS
 }
 
+METHODS = ("smnn", "mnn", "snn", "fginn", "adalam")
+"""This package's own matching methods; tests hold it against `matching.METHODS`."""
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "detector": ("hessian", "dog", "dog-opencv", "harris", "gftt", "keynet"),
     "shape": ("affnet", "baumberg", "none"),

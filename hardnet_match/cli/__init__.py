@@ -18,9 +18,11 @@ from . import (
     export,
     extract,
     finetune,
+    importing,
     index,
     inspect,
     join,
+    listing,
     match,
     pairs,
     patches,
@@ -55,6 +57,7 @@ VERBS = {
     match: "A features file to a matches file.",
     join: "Files of many jobs, read as one.",
     colmap: "Features and matches to a COLMAP database.",
+    importing: "COLMAP's features and matches to ours.",
     index: "A features file to a searchable index.",
     patches: "Training data of any form to a patch set.",
     search: "Which images of an index show what a photo shows.",
@@ -67,6 +70,7 @@ VERBS = {
     view: "Frames drawn on a photo, or matches between two.",
     inspect: "What is in a features file, a matches file or a patch set.",
     weights: "Weights that are known by name.",
+    listing: "Detectors, descriptors, ... that are known by name.",
 }
 for module, short in VERBS.items():
     name = getattr(module, "NAME", module.__name__.rpartition(".")[2])

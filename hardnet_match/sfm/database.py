@@ -168,7 +168,7 @@ def checked_matches(matches: Matches, count0: int, count1: int, where: str) -> N
 
 def _write_matches(db: Any, ids: dict[str, int], counts: dict[str, int], matches: MatchReader) -> tuple[int, int]:
     pairs = total = 0
-    for batch in _batches(_named_pairs(matches, ids), _PAIRS_AT_ONCE):
+    for batch in _batches(named_pairs(matches, ids), _PAIRS_AT_ONCE):
         with pycolmap.DatabaseTransaction(db):
             for name0, name1 in batch:
                 found = matches.read(name0, name1)
@@ -184,7 +184,7 @@ def _batches(pairs: list[tuple[str, str]], size: int) -> Iterator[list[tuple[str
         yield pairs[start : start + size]
 
 
-def _named_pairs(matches: MatchReader, names: Iterable[str]) -> list[tuple[str, str]]:
+def named_pairs(matches: MatchReader, names: Iterable[str]) -> list[tuple[str, str]]:
     """Pairs by true names, each once, those of images outside `names` left out.
 
     hloc's files have '-' for '/': the names are found again among the given ones.

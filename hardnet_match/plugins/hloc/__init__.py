@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from ...errors import OptionError
-from ...presets import PRESETS
+from ...presets import METHODS, PRESETS
 
 NAME = "hardnet_match"
 """The model's name in hloc's confs, of the extractor and of the matcher."""
@@ -28,7 +28,6 @@ NAME = "hardnet_match"
 MAX_KEYPOINTS = 4096
 RESIZE_MAX = 1600
 RATIO = 0.9
-_METHODS = ("smnn", "mnn", "snn", "fginn", "adalam")
 
 __all__ = ["NAME", "extractor_conf", "matcher_conf", "register"]
 
@@ -81,7 +80,7 @@ def register() -> None:
         _put(package, rules, base.BaseModel)
     for preset in PRESETS:
         extract.confs.setdefault(preset, extractor_conf(preset))
-    for method in _METHODS:
+    for method in METHODS:
         match.confs.setdefault(f"hardnet-match-{method}", matcher_conf(method))
 
 
