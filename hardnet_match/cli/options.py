@@ -17,7 +17,10 @@ MatchesFile = Annotated[Path, typer.Argument(metavar="MATCHES", help="Matches fi
 Preset = Annotated[
     str, typer.Option(metavar="NAME", help="Detector, shape and descriptor in one name; options below change parts.")
 ]
-Detector = Annotated[str | None, typer.Option(metavar="NAME", help=f"{', '.join(CHOICES['detector'])}.")]
+Detector = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help=f"{', '.join(CHOICES['detector'])}; parts of plugins: `hardnet-match list`."),
+]
 Shape = Annotated[str | None, typer.Option(metavar="NAME", help=f"Affine shape: {', '.join(CHOICES['shape'])}.")]
 Orientation = Annotated[
     str | None,
@@ -60,7 +63,7 @@ RayWorkers = Annotated[
 ]
 Method = Annotated[
     str,
-    typer.Option(metavar="NAME", help="mnn (mutual), snn (ratio), smnn (both), fginn or adalam."),
+    typer.Option(metavar="NAME", help="mnn (mutual), snn (ratio), smnn (both), fginn, adalam, or a plugin's."),
 ]
 Ratio = Annotated[float, typer.Option(min=0.0, max=1.0, metavar="R", help="Ratio test threshold.")]
 CameraMode = Annotated[
