@@ -40,7 +40,7 @@ def run(json: options.Json = False, quiet: options.Quiet = False) -> int:
     lines = []
     for part, entries in parts.items():
         lines.append(f"--{'method' if part == 'matcher' else part}")
-        lines += [f"  {entry['name']:<14} {_origin(entry)}" for entry in entries]
+        lines += [f"  {entry['name']:<14} {_origin(entry)}".rstrip() for entry in entries]
     lines += ["--preset", *(f"  {name}" for name in PRESETS)]
     return common.finish({"parts": parts, "presets": list(PRESETS)}, "\n".join(lines), as_json=json, skipped={})
 
