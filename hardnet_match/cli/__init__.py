@@ -14,6 +14,7 @@ from . import (
     colmap,
     demo,
     describe,
+    doctor,
     evaluate,
     export,
     extract,
@@ -71,6 +72,7 @@ VERBS = {
     inspect: "What is in a features file, a matches file or a patch set.",
     weights: "Weights that are known by name.",
     listing: "Detectors, descriptors, ... that are known by name.",
+    doctor: "Is this installation well? Versions, devices, files, a self-test.",
 }
 for module, short in VERBS.items():
     name = getattr(module, "NAME", module.__name__.rpartition(".")[2])

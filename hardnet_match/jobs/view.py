@@ -77,7 +77,7 @@ def view_features(
     if picture.size != found.image_size:
         raise OptionError(
             f"{photo} has {picture.size[0]}x{picture.size[1]} pixels, {name} in {features} "
-            f"{found.image_size[0]}x{found.image_size[1]}: is it another photo? --images FOLDER says where the right one is"
+            f"{found.image_size[0]}x{found.image_size[1]}: is it another photo? --images FOLDER tells the right one"
         )
     rows = np.argsort(-found.scores, kind="stable")[:most]
     lafs, scores = picture.from_original(found.lafs[rows]), found.scores[rows]

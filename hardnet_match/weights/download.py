@@ -164,6 +164,17 @@ def _wrong(path: Path, entry: Remote, record: Path | None = None) -> str | None:
     return f"hash {actual} instead of {expected}"
 
 
+def unlike(path: Path, entry: Remote) -> str | None:
+    """Why a file of the cache is not the entry's; None where it is, or where nobody knows what it should be.
+
+    Nothing is written, not even the hash that `fetch` would trust from now on.
+    """
+    record = _record(path)
+    if _hash(entry) is None and not record.exists():
+        return None
+    return _wrong(path, entry)
+
+
 def _download(entry: Remote, urls: Sequence[str], target: Path) -> None:
     deadline = time.monotonic() + _seconds(entry)
     failures = []
