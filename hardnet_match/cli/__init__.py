@@ -71,7 +71,7 @@ VERBS = {
     view: "Frames drawn on a photo, or matches between two.",
     inspect: "What is in a features file, a matches file or a patch set.",
     weights: "Weights that are known by name.",
-    listing: "Detectors, descriptors, ... that are known by name.",
+    listing: "Detectors and all other parts that are known by name.",
     doctor: "Is this installation well? Versions, devices, files, a self-test.",
 }
 for module, short in VERBS.items():
