@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import OptionError, StoreError
 from ..sfm import verify, write_database
 from ..store import FeatureReader, MatchReader
+from ..store.hdf5 import acquire, release
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def make_database(
     if output.exists() and not overwrite:
         raise OptionError(f"{output} exists; name another database, or say that it may be overwritten")
     check_belonging(features, matches)
+    lock = acquire(output)
     new = output.with_name(f"{output.name}.new")
     try:
         written = write_database(
@@ -82,6 +84,7 @@ def make_database(
         for end in ("", "-journal", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 os.unlink(f"{new}{end}")
+        release(lock)
     return ColmapSummary(
         database=str(output),
         images=written.images,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..sfm import compare_cameras
 from ..world import write_scene
+from .alone import alone
 from .reconstruct import ReconstructSummary, reconstruct_folder
 
 if TYPE_CHECKING:
@@ -90,16 +91,17 @@ def run_demo(
     output = Path(output)
     output.mkdir(exist_ok=True)
     asked = {"seed": seed, "size": list(size), "views": views}
-    truth = _rendered(output, asked)
-    if truth is None:
-        log.info("taking %d pictures of a rendered scene", views)
-        started = time.perf_counter()
-        # Other pictures under the same names: nothing of an earlier demo may survive them.
-        overwrite = True
-        shutil.rmtree(output / "images", ignore_errors=True)
-        (output / "cameras.json").unlink(missing_ok=True)
-        truth = write_scene(output, n_views=views, size=size, seed=seed)
-        log.info("done in %.1f s", time.perf_counter() - started)
+    with alone(output):
+        truth = _rendered(output, asked)
+        if truth is None:
+            log.info("taking %d pictures of a rendered scene", views)
+            started = time.perf_counter()
+            # Other pictures under the same names: nothing of an earlier demo may survive them.
+            overwrite = True
+            shutil.rmtree(output / "images", ignore_errors=True)
+            (output / "cameras.json").unlink(missing_ok=True)
+            truth = write_scene(output, n_views=views, size=size, seed=seed)
+            log.info("done in %.1f s", time.perf_counter() - started)
     summary = reconstruct_folder(
         output / "images",
         output,

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from .. import weights as weight_files
 from ..architectures import Loaded, open_network
 from ..devices import choose_device
-from ..errors import OptionError, TrainingError
+from ..errors import OptionError
 from ..images import list_images
 from ..sfm.views import find_frames, read_views
 from ..training.adapt import Plan, adapt
 from ..training.checkpoint import replace_file
 from ..training.holdout import make_split
+from .alone import alone
 from .finetune_page import Scene, write_finetune_page
 from .finetune_stages import clear_other_run, describes, digest_of, measured_of, patches_of, save_weights
 from .finetune_summary import FinetuneSummary, change_error, verdict
@@ -98,7 +97,7 @@ def finetune(
         {"pairs": pairs, "overlap": overlap, "overwrite": overwrite, "quiet": quiet},
         hold_out, max_size, replace(plan or Plan(), seconds=60 * minutes), str(where), seed,
     )  # fmt: skip
-    with _alone(work):
+    with alone(work):
         stages = Stages(work / "stages.json", overwrite)
         _check_output(output, stages, overwrite)
         return _run(job, stages)
@@ -189,20 +188,6 @@ def _model(job: _Job, stages: Stages) -> tuple[Path, Path, dict[str, str]]:
             job.photos, folder, extractor, max_size=job.max_size, device=job.device, **job.mapping
         )
     return folder / "sparse" / "0", folder / "features.h5", made.skipped
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """The work folder to ourselves; TrainingError if another process works there."""
-    lock = FileLock(work / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise TrainingError(f"{work}: another fine-tuning is at work there") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _start(start: str) -> Loaded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +76,8 @@ def match_features(
 ) -> MatchSummary:
     """Match the images of a features file with one another into a matches file.
 
-    Pairs that the file already holds, from the same settings and features, are kept. Interrupted at any moment, the
+    Pairs that the file already holds, from the same settings and features, are kept; those of an image that was
+    extracted again, from another photo, are matched again. Interrupted at any moment, the
     file stays readable and the next run goes on.
 
     Args:
@@ -130,9 +131,12 @@ def match_features(
             output, settings, overwrite=overwrite, buffer=PAIRS_AT_ONCE, buffer_bytes=BUFFER_BYTES
         ) as writer:
             writer.begin(shard)
-            done = {frozenset(pair) for pair in writer.pairs_done()}
-            todo = [pair for pair in usable if frozenset(pair) not in done]
+            there = {frozenset(pair): (pair, of) for pair, of in writer.sources().items()}
+            digests = {name: reader.digest(name) for name in dict.fromkeys(name for pair in usable for name in pair)}
+            todo = [pair for pair in (_stale_or_new(pair, there, digests) for pair in usable) if pair is not None]
             reused = len(usable) - len(todo)
+            if replaced := sum(frozenset(pair) in there for pair in todo):
+                log.info("%d pairs in %s are of features that changed since: matching them again", replaced, output)
             if reused:
                 log.info("%d of %d pairs are in %s already", reused, len(usable), output)
             sizes = {name: _stored_bytes(reader, name) for name in dict.fromkeys(n for pair in todo for n in pair)}
@@ -146,7 +150,7 @@ def match_features(
                 results = matched_by(crew, ordered, str(features), method, ratio, cache_bytes)
             with progress_bar("matching", len(usable), "pair", done=reused, quiet=quiet) as bar, closing(results):
                 for (name0, name1), found, count0, read in results:
-                    writer.write(name0, name1, found, count0)
+                    writer.write(name0, name1, found, count0, (digests[name0], digests[name1]))
                     count += len(found)
                     reads += read
                     bar.update()
@@ -201,6 +205,22 @@ def _wanted(pairs: str | Path | Iterable[tuple[str, str]] | None, names: Sequenc
         if name0 != name1:
             once.setdefault(frozenset((name0, name1)), (name0, name1))
     return list(once.values())
+
+
+def _stale_or_new(
+    pair: tuple[str, str],
+    there: Mapping[frozenset[str], tuple[tuple[str, str], tuple[str, str]]],
+    digests: Mapping[str, str],
+) -> tuple[str, str] | None:
+    """The pair, in the order it is stored in, unless its stored matches are of these very features.
+
+    Without a digest on one of the sides nothing is known against what is stored.
+    """
+    if frozenset(pair) not in there:
+        return pair
+    stored, of = there[frozenset(pair)]
+    changed = any(was and digests[name] and was != digests[name] for name, was in zip(stored, of, strict=True))
+    return stored if changed else None
 
 
 def order_pairs(pairs: Sequence[tuple[str, str]], sizes: dict[str, int], cache_bytes: int) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from ..errors import HardnetMatchError, OptionError, ReconstructionError
 from ..images import list_images
 from ..sfm import MAPPERS, reconstruct
 from ..store import FeatureReader, MatchReader, read_pairs, write_pairs
+from .alone import alone
 from .database import make_database
 from .extract import extract_folder
 from .match import match_features
@@ -113,7 +114,7 @@ def reconstruct_folder(
 
     Raises:
         OptionError: an option cannot work, or the folder has no images.
-        StoreError: the output holds results of other settings.
+        StoreError: the output holds results of other settings, or another run is at work there.
         ReconstructionError: nothing could be reconstructed; features, matches and database are there all the same.
     """
     folder, output = Path(folder), Path(output)
@@ -125,79 +126,83 @@ def reconstruct_folder(
     if str(pairs) not in (*MODES, RETRIEVAL) and not Path(pairs).is_file():
         raise OptionError(f"pairs {str(pairs)!r} is neither one of {', '.join((*MODES, RETRIEVAL))} nor a file")
     output.mkdir(exist_ok=True)
-    features, matches, database = output / "features.h5", output / "matches.h5", output / "database.db"
-    stages = Stages(output / "stages.json", overwrite)
+    with alone(output):
+        features, matches, database = output / "features.h5", output / "matches.h5", output / "database.db"
+        stages = Stages(output / "stages.json", overwrite)
 
-    with stages.timed("extract"):
-        extracted = extract_folder(
-            folder, features, extractor,
-            names=names, masks=masks, max_size=max_size, workers=workers, overwrite=overwrite, quiet=quiet,
-        )  # fmt: skip
-    if not extracted.extracted:
-        stages.reused.append("extract")
-    with stages.timed("match"):
-        whole = [name for name in names if name not in extracted.skipped]
-        wanted: Any = pairs
-        chosen_skipped: dict[str, str] = {}
-        if str(pairs) in MODES:
-            chosen = choose_pairs(folder, str(pairs), names=whole, overlap=overlap)
-            wanted, chosen_skipped = chosen.pairs, chosen.skipped
-            write_pairs(output / "pairs.txt", wanted)
-        elif str(pairs) == RETRIEVAL:
-            wanted = _retrieved(stages, features, whole, output / "pairs.txt", quiet)
-        matched = match_features(
-            features, matches, wanted,
-            method=method, ratio=ratio, device=device, overwrite=overwrite, quiet=quiet,
-        )  # fmt: skip
-    if not matched.matched:
-        stages.reused.append("match")
+        with stages.timed("extract"):
+            extracted = extract_folder(
+                folder, features, extractor,
+                names=names, masks=masks, max_size=max_size, workers=workers, overwrite=overwrite, quiet=quiet,
+            )  # fmt: skip
+        if not extracted.extracted:
+            stages.reused.append("extract")
+        with stages.timed("match"):
+            whole = [name for name in names if name not in extracted.skipped]
+            wanted: Any = pairs
+            chosen_skipped: dict[str, str] = {}
+            if str(pairs) in MODES:
+                chosen = choose_pairs(folder, str(pairs), names=whole, overlap=overlap)
+                wanted, chosen_skipped = chosen.pairs, chosen.skipped
+                write_pairs(output / "pairs.txt", wanted)
+            elif str(pairs) == RETRIEVAL:
+                wanted = _retrieved(stages, features, whole, output / "pairs.txt", quiet)
+            matched = match_features(
+                features, matches, wanted,
+                method=method, ratio=ratio, device=device, overwrite=overwrite, quiet=quiet,
+            )  # fmt: skip
+        if not matched.matched:
+            stages.reused.append("match")
 
-    source = _source(features, matches, whole, camera_mode, camera_model)
-    made = stages.result("database", source) if database.is_file() else None
-    if made is None:
-        with stages.timed("database"):
-            made = asdict(
-                make_database(
-                    features,
-                    matches,
-                    folder,
-                    database,
-                    names=whole,
-                    camera_mode=camera_mode,
-                    camera_model=camera_model,
-                    verified=True,
-                    overwrite=True,
+        source = _source(features, matches, whole, camera_mode, camera_model)
+        made = stages.result("database", source) if database.is_file() else None
+        if made is None:
+            with stages.timed("database"):
+                made = asdict(
+                    make_database(
+                        features,
+                        matches,
+                        folder,
+                        database,
+                        names=whole,
+                        camera_mode=camera_mode,
+                        camera_model=camera_model,
+                        verified=True,
+                        overwrite=True,
+                    )
                 )
-            )
-        stages.record("database", source, made)
-    source = fingerprint(source, mapper)
-    models = stages.result("map", source) if (output / "sparse" / "0").is_dir() else None
-    problem = None
-    if models is None:
-        try:
-            with stages.timed("map"):
-                found = reconstruct(database, folder, output / "sparse", mapper, overwrite=True)
-            models = [{**asdict(model), "registered": model.registered} for model in found]
-            stages.record("map", source, models)
-        except ReconstructionError as error:
-            models, problem = [], error
-    with stages.timed("picture"):
-        picture_of_matches(database, features, matches, folder, output / "matches.jpg")
+            stages.record("database", source, made)
+        source = fingerprint(source, mapper)
+        models = stages.result("map", source) if (output / "sparse" / "0").is_dir() else None
+        problem = None
+        if models is None:
+            try:
+                with stages.timed("map"):
+                    found = reconstruct(database, folder, output / "sparse", mapper, overwrite=True)
+                models = [{**asdict(model), "registered": model.registered} for model in found]
+                stages.record("map", source, models)
+            except ReconstructionError as error:
+                models, problem = [], error
+        with stages.timed("picture"):
+            picture_of_matches(database, features, matches, folder, output / "matches.jpg")
 
-    summary = _summary(output, names, {**chosen_skipped, **extracted.skipped}, made, models, stages, extracted.settings)
-    _write_report(output / "report.json", summary, matched.settings)
-    options = {
-        "pairs": str(pairs), "method": method, "ratio": ratio,
-        "camera_mode": camera_mode, "camera_model": camera_model, "mapper": mapper,
-    }  # fmt: skip
-    places = Places(folder, features, matches, database, output / "sparse")
-    _write_page(output / "report.html", summary, places, models, options, stages, fingerprint(source, __version__))
-    if problem is not None:
-        raise ReconstructionError(
-            f"nothing could be reconstructed: {made['verified_pairs']} of {made['pairs']} pairs were verified, with "
-            f"{made['inliers']} inliers ({problem}); try more keypoints, another preset, or photos that overlap more"
-        ) from problem
-    return summary
+        summary = _summary(
+            output, names, {**chosen_skipped, **extracted.skipped}, made, models, stages, extracted.settings
+        )
+        _write_report(output / "report.json", summary, matched.settings)
+        options = {
+            "pairs": str(pairs), "method": method, "ratio": ratio,
+            "camera_mode": camera_mode, "camera_model": camera_model, "mapper": mapper,
+        }  # fmt: skip
+        places = Places(folder, features, matches, database, output / "sparse")
+        _write_page(output / "report.html", summary, places, models, options, stages, fingerprint(source, __version__))
+        if problem is not None:
+            raise ReconstructionError(
+                f"nothing could be reconstructed: {made['verified_pairs']} of {made['pairs']} pairs were verified, "
+                f"with {made['inliers']} inliers ({problem}); try more keypoints, another preset, or photos that "
+                "overlap more"
+            ) from problem
+        return summary
 
 
 def _retrieved(stages: Stages, features: Path, names: list[str], output: Path, quiet: bool) -> list[tuple[str, str]]:
@@ -205,7 +210,7 @@ def _retrieved(stages: Stages, features: Path, names: list[str], output: Path, q
     from .pair_selection import TOP, WORDS, retrieval_pairs
 
     with FeatureReader(features) as reader:
-        source = fingerprint(reader.settings_hash, names, TOP, WORDS)
+        source = fingerprint(reader.settings_hash, [(name, reader.digest(name)) for name in names], TOP, WORDS)
     if stages.result("pairs", source) is not None and output.is_file():
         return read_pairs(output)
     pairs = retrieval_pairs(features, TOP, words=WORDS, names=names, quiet=quiet).pairs
@@ -219,7 +224,8 @@ def _source(features: Path, matches: Path, names: list[str], *options: str) -> s
     known = set(names)
     with FeatureReader(features) as first, MatchReader(matches) as second:
         pairs = [pair for pair in second.pairs() if known.issuperset(pair)]
-        return fingerprint(first.settings_hash, names, second.settings_hash, pairs, *options)
+        made = [(name, first.digest(name)) for name in names]
+        return fingerprint(first.settings_hash, made, second.settings_hash, pairs, *options)
 
 
 def _summary(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import StoreError
-from .hdf5 import check_name, told_plainly
+from .hdf5 import acquire, check_name, release, told_plainly
 
 _BREAKS = "\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 
@@ -29,12 +29,16 @@ def write_pairs(path: str | os.PathLike[str], pairs: Iterable[tuple[str, str]]) 
         lines.append(f"{name0}{between}{name1}\n")
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    with told_plainly(path, "write the pair list"):
-        try:
-            part.write_text("".join(lines), encoding="utf-8", newline="\n")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+    lock = acquire(path)
+    try:
+        with told_plainly(path, "write the pair list"):
+            try:
+                part.write_text("".join(lines), encoding="utf-8", newline="\n")
+                os.replace(part, path)
+            finally:
+                part.unlink(missing_ok=True)
+    finally:
+        release(lock)
 
 
 def read_pairs(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
