@@ -166,6 +166,17 @@ def test_links_within_one_file_are_followed_but_not_for_ever(tmp_path: Path) -> 
         assert {"dir/a.jpg", "b.jpg", "dir/c.jpg"} <= set(reader.names())
 
 
+def test_looking_into_a_hostile_file_goes_nowhere(secret: Path, inbox: Path) -> None:
+    with h5py.File(inbox / "gift.h5", "w") as h5:
+        h5["door"] = h5py.ExternalLink(str(secret), "/")
+    with pytest.raises(StoreError, match="not below the folder"):
+        inspect_file(inbox / "gift.h5")
+    with h5py.File(inbox / "round.h5", "w") as h5:
+        h5["a/b"] = h5["/"]
+    with pytest.raises(StoreError, match="neither features nor matches"):
+        inspect_file(inbox / "round.h5")
+
+
 def test_a_view_reads_as_one_file(tmp_path: Path) -> None:
     folder = tmp_path / "shards"
     folder.mkdir()
@@ -185,6 +196,7 @@ def test_a_view_reads_as_one_file(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="has no features"):
             many.read("nothing.jpg")
     assert inspect_file(view).total == inspect_file(whole).total
+    assert inspect_file(view).joined == 3
     assert view.stat().st_size < whole.stat().st_size + 1500 * len(ODD_NAMES)
 
 

@@ -39,6 +39,10 @@ def run(
 
 def _words(report: Any, everything: bool) -> str:
     lines = [f"{report.file}: {report.kind}, {len(report.items)} {report.unit}, {report.total} {report.counted} in all"]
+    if report.joined:
+        lines.append(f"leads to {report.joined} files")
+    if report.shard:
+        lines.append(f"shard {report.shard}")
     if report.items:
         counts = sorted(item["count"] for item in report.items)
         unit, middle = report.unit.rstrip("s"), counts[len(counts) // 2]

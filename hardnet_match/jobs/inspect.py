@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from ..errors import StoreError
@@ -14,10 +13,15 @@ from ..store import FeatureReader, MatchReader
 from ..training import patchfile
 from ..training.patchset import PatchSet
 
+_MARKS = {"keypoints": "features", "matches0": "matches"}
+
 
 @dataclass(frozen=True)
 class FileReport:
-    """Contents of one file: `kind` is `features`, `matches` or `patches`; `items` has a name and a count each."""
+    """Contents of one file: `kind` is `features`, `matches` or `patches`; `items` has a name and a count each.
+
+    `shard` says which part of the work it is (`i/n`), `joined` of how many files it leads to, if so.
+    """
 
     file: str
     kind: str
@@ -27,6 +31,8 @@ class FileReport:
     descriptors: str
     settings: dict[str, Any]
     items: list[dict[str, Any]] = field(default_factory=list)
+    shard: str = ""
+    joined: int = 0
 
 
 def inspect_file(path: str | Path) -> FileReport:
@@ -44,21 +50,30 @@ def inspect_file(path: str | Path) -> FileReport:
 
 def _kind(path: str | Path) -> str | None:
     """`features`, `matches` or `patches`: what the file says of itself, else (another program's) what lies in it."""
-    with FeatureReader(path):  # finishes what a killed writer left, and says so plainly if this is no HDF5
-        pass
-    with h5py.File(path, "r") as h5:
-        own = str(h5.attrs.get("format", "")).removeprefix("hardnet-match ")
-        if own in ("features", "matches", "patches"):
-            return own
-        if "patches" in h5 and "track" in h5:  # from before sets said what they are
+    # The reader finishes what a killed writer left, says so plainly if this is no HDF5, and goes into no file elsewhere.
+    with FeatureReader(path) as reader:
+        if reader.kind in ("features", "matches", "patches"):
+            return reader.kind
+        tree = reader.tree
+        if tree.kind(tree.root, "patches") and tree.kind(tree.root, "track"):  # from before sets said what they are
             return "patches"
-        waiting: list[Any] = [h5]
+        waiting: list[Any] = [tree.root]
+        seen = set()
         while waiting:
             group = waiting.pop()
-            if "keypoints" in group or "matches0" in group:
-                return "features" if "keypoints" in group else "matches"
-            waiting += [child for child in map(group.get, group) if isinstance(child, h5py.Group)]
+            if group.id in seen:
+                continue
+            seen.add(group.id)
+            found = [kind for key, kind in _MARKS.items() if tree.kind(group, key)]
+            if found:
+                return found[0]
+            children = (tree.member(group, key) for key in group)
+            waiting += [child for child in children if hasattr(child, "keys")]
     return None
+
+
+def _about(reader: FeatureReader | MatchReader) -> dict[str, Any]:
+    return {"shard": str(reader.shard or ""), "joined": len(reader.shards)}
 
 
 def _features(path: str | Path) -> FileReport:
@@ -72,9 +87,10 @@ def _features(path: str | Path) -> FileReport:
             items.append(
                 {"name": name, "count": count, "image_size": [width, height], "note": f" ({width} x {height})"}
             )
-        settings = reader.settings
+        settings, about = reader.settings, _about(reader)
     total = sum(item["count"] for item in items)
-    return FileReport(str(path), "features", "images", "keypoints", total, ", ".join(sorted(kinds)), settings, items)
+    kind = ", ".join(sorted(kinds))
+    return FileReport(str(path), "features", "images", "keypoints", total, kind, settings, items, **about)
 
 
 def _matches(path: str | Path) -> FileReport:
@@ -83,9 +99,9 @@ def _matches(path: str | Path) -> FileReport:
         for name0, name1 in reader.pairs():
             count = len(reader.read(name0, name1))
             items.append({"name": f"{name0} - {name1}", "count": count, "pair": [name0, name1], "note": ""})
-        settings = reader.settings
+        settings, about = reader.settings, _about(reader)
     total = sum(item["count"] for item in items)
-    return FileReport(str(path), "matches", "pairs", "matches", total, "", settings, items)
+    return FileReport(str(path), "matches", "pairs", "matches", total, "", settings, items, **about)
 
 
 def _patches(path: str | Path) -> FileReport:

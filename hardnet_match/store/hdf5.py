@@ -318,6 +318,11 @@ class Reader:
         return h5
 
     @property
+    def tree(self) -> Tree:
+        """The file's objects by path, links into files elsewhere refused."""
+        return self._tree
+
+    @property
     def kind(self) -> str:
         """`features` or `matches`, as a file of this package says; '' for another program's file."""
         return str(self._h5.attrs.get("format", "")).removeprefix("hardnet-match ") if self.own else ""
