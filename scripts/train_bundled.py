@@ -5,8 +5,10 @@
 CORPUS holds one folder a place (photos of it overlap) and may hold one folder of unrelated photos (`--singles`). What
 is made stays in WORK, and what is there is not made again: reconstructions (`models`), patch sets (`sets`, joined in
 `data`), runs of the recipes bundled-hardnet, bundled-affnet and bundled-orinet (`runs`, gone on from where they were
-stopped). Stages may be run alone with `--only`. Figures are taken on the places of `--held-out`, which training never
-sees; the weights taken are a run's last, not those that did best on them.
+stopped). HardNet learns twice: from patches in SIFT's frames, which need no network (recipe bundled-hardnet), and then
+from patches in the frames that this package's extraction gives with what it learned first (stages `frames` and
+`hardnet-frames`, recipe bundled-hardnet-frames). Stages may be run alone with `--only`. Figures are taken on the places
+of `--held-out`, which training never sees; the weights taken are a run's last, not those that did best on them.
 
 To train on another machine, with a GPU say, that has torch, numpy, h5py and OpenCV and nothing else, pack the patches
 where the photos are, and carry the file and this repository there:
@@ -25,6 +27,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from hardnet_match.architectures import load_network
@@ -56,7 +59,10 @@ log = logging.getLogger("train_bundled")
 NETWORKS = ("hardnet", "affnet", "orinet")
 HELD_PACKED = 6000
 """Held-out patches that are packed: figures while training need no more."""
-STAGES = ("mine", "pack", *NETWORKS, "figures")
+AGAIN = "hardnet-frames"
+STAGES = ("mine", "hardnet", "frames", "pack", AGAIN, "affnet", "orinet", "figures")
+KEYPOINTS, VIEWS, ALL_PAIRS = 4096, 8, 50
+"""Of the frames: keypoints a photo, most patches of a track, most photos of a place whose pairs are all matched."""
 
 
 def arguments() -> argparse.Namespace:
@@ -84,6 +90,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--judge", nargs="+", choices=NETWORKS, default=NETWORKS, help="whose figures and cards")
     parser.add_argument("--pairs", type=int, default=1000, help="held-out pairs a place, for the figures")
+    parser.add_argument("--precision", default="auto", help="of the extraction for the frames; int8 is fastest")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -93,7 +100,7 @@ def arguments() -> argparse.Namespace:
     if "mine" in options.only and options.corpus is None:
         if options.packed is None:
             parser.error("CORPUS is missing: the folder of photos (or --packed)")
-        options.only = [stage for stage in options.only if stage != "mine"]
+        options.only = [stage for stage in options.only if stage not in ("mine", "frames")]
     return options
 
 
@@ -104,10 +111,7 @@ def mine(options: argparse.Namespace) -> None:
 
     sets = options.work / "sets"
     sets.mkdir(parents=True, exist_ok=True)
-    places = options.folders or sorted(
-        p.name for p in options.corpus.iterdir() if p.is_dir() and p.name != options.singles
-    )
-    for place in places:
+    for place in places_of(options):
         photos, folder = options.corpus / place, options.work / "models" / place
         models = reconstruct_scene(photos, folder, first_octave=options.first_octave, threads=options.threads)
         for model in models:
@@ -132,6 +136,9 @@ def join(options: argparse.Namespace) -> None:
     """`data/corpus.h5` and `data/held.h5`: of the packed file, or else of all that was mined."""
     data = options.work / "data"
     data.mkdir(parents=True, exist_ok=True)
+    frames = sorted(file for file in (options.work / "sets-frames").glob("*.h5") if file.stem not in options.held_out)
+    if frames and not (data / "frames.h5").exists():
+        save_joined(data / "frames.h5", [PatchSet.load(file) for file in frames])
     if all((data / f"{name}.h5").exists() for name in ("corpus", "held")):
         return
     if options.packed is not None:
@@ -141,6 +148,51 @@ def join(options: argparse.Namespace) -> None:
         return
     for name in ("corpus", "held"):
         save_joined(data / f"{name}.h5", [PatchSet.load(file) for file in sets_of(options, held=name == "held")])
+
+
+def cut_frames(options: argparse.Namespace) -> None:
+    """Reconstruct every place from this package's own features, and cut the patches of its tracks: `sets-frames`."""
+    from hardnet_match.extractor import FeatureExtractor
+    from hardnet_match.images import list_images
+    from hardnet_match.jobs import reconstruct_folder
+    from hardnet_match.training.mining import mine_model
+    from hardnet_match.training.sources.filters import Filters
+
+    sets = options.work / "sets-frames"
+    sets.mkdir(parents=True, exist_ok=True)
+    weights = str(options.out / "hardnet-bundled.safetensors")
+    extractor = FeatureExtractor.from_preset(max_keypoints=KEYPOINTS, weights=weights, precision=options.precision)
+    for place in places_of(options):
+        photos, folder, target = options.corpus / place, options.work / "frames" / place, sets / f"{place}.h5"
+        if target.exists():
+            continue
+        pairs = "exhaustive" if len(list_images(photos)) <= ALL_PAIRS else "sequential"
+        try:
+            reconstruct_folder(photos, folder, extractor, max_size=1024, pairs=pairs, overlap=12, quiet=True)
+            found = mine_model(folder / "sparse" / "0", folder / "features.h5", photos, Filters(max_views=VIEWS))
+        except HardnetMatchError as error:
+            log.warning("%s left out: %s", place, error)
+            continue
+        found.save(target)
+        log.info("%s: %d patches", place, len(found))
+
+
+def places_of(options: argparse.Namespace) -> list[str]:
+    """The folders of the corpus that show a place each."""
+    there = (p.name for p in options.corpus.iterdir() if p.is_dir() and p.name != options.singles)
+    return list(options.folders) if options.folders else sorted(there)
+
+
+def split(options: argparse.Namespace) -> None:
+    """`data/tracks.h5` and `data/singles.h5`: what `data/corpus.h5` joins."""
+    data = options.work / "data"
+    if (data / "tracks.h5").exists() and (data / "singles.h5").exists():
+        return
+    corpus = PatchSet.load(data / "corpus.h5")
+    _, label, counts = np.unique(corpus.track, return_inverse=True, return_counts=True)
+    for name, rows in (("tracks", counts[label] > 1), ("singles", counts[label] == 1)):
+        if rows.any():
+            corpus.select(np.flatnonzero(rows)).save(data / f"{name}.h5")
 
 
 def sets_of(options: argparse.Namespace, *, held: bool) -> list[Path]:
@@ -155,7 +207,9 @@ def sets_of(options: argparse.Namespace, *, held: bool) -> list[Path]:
 
 def make_pack(options: argparse.Namespace) -> None:
     """`WORK/corpus.pack`, and what it leaves out."""
-    sets = {name: PatchSet.load(options.work / "data" / f"{name}.h5") for name in ("corpus", "held")}
+    data = options.work / "data"
+    names = [name for name in ("corpus", "frames", "held") if (data / f"{name}.h5").exists()]
+    sets = {name: PatchSet.load(data / f"{name}.h5") for name in names}
     sets["held"] = sets["held"].select(choose(sets["held"], HELD_PACKED))
     target = options.work / "corpus.pack"
     kept = pack(sets, target, options.megabytes, quality=options.quality, seed=options.seed)
@@ -166,13 +220,17 @@ def make_pack(options: argparse.Namespace) -> None:
 
 
 def learn(options: argparse.Namespace, name: str) -> None:
-    """One network by its recipe, in `runs/NAME`; its last weights to `OUT/NAME-bundled.safetensors`."""
+    """One stage by its recipe, in `runs/NAME`; its last weights to `OUT/NETWORK-bundled.safetensors`."""
     changes = [text.split(":", 1)[1] for text in options.changes if text.startswith(f"{name}:")]
     minutes = dict(text.split("=", 1) for text in options.minutes).get(name)
     own = options.work / "runs" / "hardnet" / LAST  # which torch alone can read
-    if name != "hardnet" and own.exists():
-        changes.insert(0, f'network.descriptor="{own}"')
+    again = options.work / "runs" / AGAIN / LAST
+    if name not in ("hardnet", AGAIN) and (own.exists() or again.exists()):
+        changes.insert(0, f'network.descriptor="{again if again.exists() else own}"')
     start = options.start_from / f"{name}-bundled.safetensors" if options.start_from else None
+    if name == AGAIN:
+        split(options)
+        start = options.start_from / "hardnet-bundled.safetensors" if options.start_from else own
     summary = train(
         f"bundled-{name}",
         options.work / "runs" / name,
@@ -192,7 +250,7 @@ def finish(options: argparse.Namespace, name: str) -> None:
         log.warning("no safetensors here: carry WORK/runs home, where the stage `figures` writes %s-bundled", name)
         return
     network = load_network(options.work / "runs" / name / LAST_WEIGHTS).network
-    save_bundled(network, options.out / f"{name}-bundled.safetensors")
+    save_bundled(network, options.out / f"{name.partition('-')[0]}-bundled.safetensors")
 
 
 def made(options: argparse.Namespace) -> dict[str, PatchNetwork]:
@@ -201,8 +259,10 @@ def made(options: argparse.Namespace) -> dict[str, PatchNetwork]:
     for name in NETWORKS:
         files = [folder / f"{name}-bundled.safetensors" for folder in (options.out, options.start_from) if folder]
         found = next((file for file in files if file.exists()), None)
-        if found is None and (options.work / "runs" / name / LAST_WEIGHTS).exists():
-            finish(options, name)
+        runs = [AGAIN, name] if name == "hardnet" else [name]
+        run = next((run for run in runs if (options.work / "runs" / run / LAST_WEIGHTS).exists()), None)
+        if found is None and run is not None:
+            finish(options, run)
             found = files[0]
         out[name] = load_network(found or f"{name}-bundled", name).network
     return out
@@ -278,13 +338,17 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if "mine" in options.only:
         mine(options)
-    if {"pack", *NETWORKS} & set(options.only):
+    for stage in ("hardnet", "frames", "pack", AGAIN, "affnet", "orinet"):
+        if stage not in options.only:
+            continue
+        if stage == "frames":
+            cut_frames(options)
+            continue
         join(options)
-    if "pack" in options.only:
-        make_pack(options)
-    for name in NETWORKS:
-        if name in options.only:
-            learn(options, name)
+        if stage == "pack":
+            make_pack(options)
+        else:
+            learn(options, stage)
     if "figures" in options.only:
         found = figures(options, made(options))
         (options.work / "figures.json").write_text(json.dumps(found, indent=1) + "\n")

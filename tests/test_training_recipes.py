@@ -15,9 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_helpers import made_up_set
 
+from hardnet_match.architectures import load_network
 from hardnet_match.errors import OptionError
+from hardnet_match.jobs.train import train
 from hardnet_match.training import assemble
 from hardnet_match.training import recipe as recipes
+from hardnet_match.training.confusable import ConfusableSampler
+from hardnet_match.training.patchset import PatchSet
 from hardnet_match.training.recipe import DataPart, NetworkPart, Recipe, RunPart, SchedulePart
 from hardnet_match.training.sampling import MixedSampler, PairSampler, TupleSampler
 
@@ -29,7 +33,7 @@ def test_the_originals_and_ours_ship() -> None:
     assert {
         "hardnet-lib", "hardnet-lib-plus", "6brown", "hpatches-a", "hpatches-b", "hpatches-c", "hpatches-view",
         "hpatches-illum", "hardnet8-univ", "hardnet8-ptv2", "affnet", "orinet", "bundled-hardnet", "bundled-affnet",
-        "bundled-orinet",
+        "bundled-hardnet-frames", "bundled-orinet",
     } == set(SHIPPED)  # fmt: skip
 
 
@@ -147,6 +151,40 @@ def test_what_does_not_go_together_is_told() -> None:
     )
     with pytest.raises(OptionError, match="random_global"):
         assemble.make_sampler(recipe, [made_up_set(10)])
+    with pytest.raises(OptionError, match=r"network\.start"):
+        assemble.make_sampler(
+            recipes.from_values({**PLAIN, "data": {"train": ["a"], "confusable": ["a"]}}), [made_up_set(10)]
+        )
+
+
+def test_normalisation_is_kept_and_batches_are_of_what_looks_alike(tmp_path: Path) -> None:
+    """The weights learn, their normalisation does not; what comes out has its own names."""
+    made_up_set(60).save(tmp_path / "a.h5")
+    made_up_set(40, seed=1).save(tmp_path / "b.h5")
+    values = {
+        **PLAIN,
+        "network": {"name": "hardnet", "start": "hardnet-bundled", "normalisation": "kept"},
+        "data": {"train": ["a", "b"], "mix": "batch", "confusable": ["a"]},
+        "augment": {"photometric": {"defocus": 1.5}},
+        "schedule": {"batch": 16, "epochs": 1, "pairs_an_epoch": 64},
+        "optimiser": {"precision": "float32"},
+    }
+    recipe = recipes.from_values(values)
+    sampler = assemble.make_sampler(recipe, [PatchSet.load(tmp_path / "a.h5"), PatchSet.load(tmp_path / "b.h5")])
+    assert isinstance(sampler, MixedSampler)
+    assert [type(one) for one in sampler.samplers] == [ConfusableSampler, PairSampler]
+    summary = train(recipe, tmp_path / "run", data=tmp_path, device="cpu", tensorboard=False)
+    before, after = (
+        load_network("hardnet-bundled").network.state_dict(),
+        load_network(summary.last).network.state_dict(),
+    )
+    for name, value in after.items():
+        assert torch.equal(value, before[name].float()) == (not name.endswith("weight")), name
+    with pytest.raises(OptionError, match="kept is for descriptors"):
+        recipes.from_values({**PLAIN, "task": "shape", "network": {"name": "affnet", "normalisation": "kept"}})
+    for wrong in ({"confusable": ["c"]}, {"confusable": ["a"], "views": 3}, {"confusable": ["a"], "wide": True}):
+        with pytest.raises(OptionError, match=r"data\.confusable"):
+            recipes.from_values({**PLAIN, "data": {"train": ["a"], **wrong}})
 
 
 def test_missing_keys_and_files_are_told(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from ..errors import DataError
 from ..inference import PatchNetwork, run_tiled
@@ -29,6 +28,7 @@ from .augment.pieces import FlipRot, Jitter
 from .checkpoint import BEST_WEIGHTS
 from .confusable import ConfusableSampler
 from .judge import Held, hold_out
+from .kept import Kept
 from .logs import FIGURES, read_rows
 from .losses import make_loss
 from .patchset import PatchSet
@@ -96,25 +96,6 @@ class Adapted:
     history: History
 
 
-class _Kept(nn.Module):
-    """A network whose normalisation stays in evaluation mode, and which drops nothing out, while it learns."""
-
-    def __init__(self, module: PatchNetwork) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, patches: Tensor) -> Tensor:
-        out: Tensor = self.module(patches)
-        return out
-
-    def train(self, mode: bool = True) -> _Kept:
-        super().train(mode)
-        for part in self.modules():
-            if isinstance(part, _BatchNorm | nn.Dropout):
-                part.eval()
-        return self
-
-
 def mixed(old: Mapping[str, Tensor], new: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     """Weight by weight, `share` of the new and the rest of the old; whole numbers are the new's."""
     return {
@@ -172,7 +153,7 @@ def adapt(
     old = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
     trial = copy.deepcopy(network).cpu()
     before = chosen_precision(trial, held)
-    learner = _Kept(copy.deepcopy(network).requires_grad_(True))
+    learner = Kept(copy.deepcopy(network).requires_grad_(True))
     schedule = plan.schedule(points)
 
     def try_mixtures() -> dict[str, float]:

@@ -16,6 +16,7 @@ from ..orientation import OriNet
 from ..shape import AffNet
 from ..weights import load_into, read_checkpoint, resolve
 from .augment import Augmentation, AugmentationBySet, Light, make_augmentation
+from .confusable import ConfusableSampler
 from .evaluation import (
     FIGURES,
     LOWEST,
@@ -25,6 +26,7 @@ from .evaluation import (
     over_sets,
     shape_evaluation,
 )
+from .kept import Kept
 from .losses import Loss, make_loss
 from .patchset import PatchSet
 from .recipe import Recipe
@@ -57,26 +59,33 @@ def make_network(recipe: Recipe, *, started: bool = False) -> PatchNetwork:
 
 
 def make_sampler(recipe: Recipe, sets: Sequence[PatchSet]) -> Sampler:
-    """What draws batches of the recipe's kind out of its sets.
+    """What draws batches of the recipe's kind out of its sets, which are those of `data.train` in its order.
 
     Raises:
         OptionError, DataError: the sets and the way to mix them do not fit.
+        WeightsError: the weights to start from, which say what looks alike, are missing.
     """
     data, negatives = recipe.data, recipe.loss.mining == "random_global"
+    if data.confusable and (negatives or not recipe.network.start):
+        raise OptionError("data.confusable needs network.start, and goes without loss.mining random_global")
+    # of every sitting: what was learned since has no say, or a run that is resumed would draw other batches
+    start = make_network(recipe) if data.confusable else None
 
-    def one(observations: PatchSet) -> Sampler:
+    def one(name: str, observations: PatchSet) -> Sampler:
+        if start is not None and name in data.confusable:
+            return ConfusableSampler(observations, start)
         if data.views == 2 and not data.few_images:
             return PairSampler(observations, data.focus, wide=data.wide, negatives=negatives)
         if negatives:
             raise OptionError("loss.mining random_global draws pairs: data.views must be 2, without few_images")
         return TupleSampler(observations, data.views, few_images=data.few_images, focus=data.focus)
 
-    if len(sets) == 1:
-        return one(sets[0])
+    samplers = [one(name, observations) for name, observations in zip(data.train, sets, strict=False)]
+    if len(samplers) == 1:
+        return samplers[0]
     if data.mix == "joined":  # in every batch each set's share of all classes; the patches stay where they are
-        samplers = [one(observations) for observations in sets]
         return MixedSampler(samplers, "within", [sampler.labels for sampler in samplers])
-    return MixedSampler([one(observations) for observations in sets], data.mix, list(data.weights) or None)
+    return MixedSampler(samplers, data.mix, list(data.weights) or None)
 
 
 def make_augmentations(recipe: Recipe) -> Augmentation | AugmentationBySet:
@@ -119,7 +128,8 @@ def make_task(recipe: Recipe, network: PatchNetwork, descriptor: PatchNetwork | 
     if loss.views is not None and loss.views == 2 and recipe.data.views > 2:
         raise OptionError(f"the loss {recipe.loss.name} takes pairs, and data.views is {recipe.data.views}")
     if recipe.task == "descriptor":
-        return DescriptorTask(network, loss, augment)
+        kept = recipe.network.normalisation == "kept"
+        return DescriptorTask(Kept(network) if kept else network, loss, augment)
     assert isinstance(augment, Augmentation)
     if recipe.data.views > 2:
         raise OptionError(f"the task {recipe.task} takes pairs, and data.views is {recipe.data.views}")

@@ -17,6 +17,7 @@ from .. import weights
 from ..architectures import name_of
 from ..errors import StoreError, WeightsError
 from ..inference import PatchNetwork
+from .kept import Kept
 
 FORMAT = "hardnet-match training 1"
 LAST, LAST_WEIGHTS, BEST_WEIGHTS = "last.pt", "last.safetensors", "best.safetensors"
@@ -70,6 +71,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def save_weights(path: Path, network: nn.Module, about: Mapping[str, str] | None = None) -> None:
     """Write a network's weights as float32 safetensors with the originals' names, and its own in the metadata."""
+    network = network.module if isinstance(network, Kept) else network
     name = name_of(network) if isinstance(network, PatchNetwork) else type(network).__name__
     if find_spec("safetensors") is not None:
         weights.save_weights(path, network.state_dict(), name, about)

@@ -44,15 +44,21 @@ class NetworkPart:
         start: weights to start from, a name or a file; empty: the original's random start.
         descriptor: weights of the frozen HardNet that shapes and orientations are learned and judged through.
         dropout: share in place of the network's own; negative: its own.
+        normalisation: `learned` from the batches, or `kept` as the weights to start from have it, and no dropout; for
+            batches that are no fair sample of patches (`data.confusable`). Descriptors only.
     """
 
     name: str
     start: str = ""
     descriptor: str = "hardnet-bundled"
     dropout: float = -1.0
+    normalisation: str = "learned"
 
     def __post_init__(self) -> None:
         one_of("network.name", self.name, NETWORKS)
+        one_of("network.normalisation", self.normalisation, ("learned", "kept"))
+        if self.normalisation == "kept" and NETWORKS[self.name] != "descriptor":
+            raise OptionError(f"network.normalisation kept is for descriptors, not for {self.name}")
         if self.dropout >= 1:
             raise OptionError(f"network.dropout is a share below 1, got {self.dropout}")
 
@@ -71,6 +77,8 @@ class DataPart:
         few_images: fill a batch from few images (the original's fewcams).
         focus: share of a batch that comes from one scene, where negatives are hardest; pairs only.
         wide: of two second views drawn, take the one seen from the more different direction; pairs only.
+        confusable: training sets of which batches are groups of points that the weights to start from take for each
+            other, the nearest negatives there are; pairs only, in place of `focus`.
         make: set to the command that makes it, for sets that `hardnet-match patches NAME` does not.
     """
 
@@ -82,6 +90,7 @@ class DataPart:
     few_images: bool = False
     focus: float = 0.0
     wide: bool = False
+    confusable: tuple[str, ...] = ()
     make: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,6 +102,11 @@ class DataPart:
             raise OptionError(f"data: {', '.join(both)} is trained on and evaluated on; figures would say nothing")
         if self.weights and len(self.weights) != len(self.train):
             raise OptionError(f"data.weights has {len(self.weights)} numbers for {len(self.train)} sets")
+        strange = sorted(set(self.confusable) - set(self.train))
+        if strange:
+            raise OptionError(f"data.confusable names {', '.join(strange)}, which is not in data.train")
+        if self.confusable and (self.views > 2 or self.few_images or self.wide):
+            raise OptionError("data.confusable draws pairs: it goes with neither views above 2, few_images nor wide")
         if self.views < 2 or not 0 <= self.focus <= 1:
             raise OptionError("data needs 2 views or more, and a focus between 0 and 1")
 
