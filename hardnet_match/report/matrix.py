@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
-from .page import data, packed, script
-from .space import shortened
+from .page import data, packed, script, shortened
 
 MOST_CELLS = 200
 MOST_LABELS = 30
@@ -22,9 +21,9 @@ STYLE = """
 .matrix { display: grid; grid-template-columns: minmax(0, 34rem) minmax(14rem, 1fr); gap: .5rem 1.5rem; }
 .matrix .field { display: flex; gap: .5rem; align-items: stretch; }
 .matrix ol { list-style: none; margin: 0; padding: 0; display: flex; flex-direction: column; max-width: 9rem; }
-.matrix li { flex: 1 1 0; min-height: 0; display: flex; align-items: center; justify-content: flex-end;
-  font-size: clamp(.5rem, .8rem, .8rem); line-height: 1; color: var(--faint); white-space: nowrap; overflow: hidden;
-  direction: rtl; }
+.matrix li { flex: 1 1 0; min-height: 0; display: flex; align-items: center; justify-content: flex-end; }
+.matrix li span { min-width: 0; font-size: .75rem; line-height: 1.1; color: var(--faint); white-space: nowrap;
+  overflow: hidden; text-overflow: ellipsis; direction: rtl; }
 .matrix .cells { position: relative; flex: 1 1 0; min-width: 0; aspect-ratio: 1; border: 1px solid var(--line);
   cursor: crosshair; background: var(--card); touch-action: pan-y; }
 .matrix .cells img { width: 100%; height: 100%; border-radius: 0; image-rendering: pixelated; }
@@ -80,7 +79,8 @@ def match_matrix(names: Sequence[str], pairs: NDArray[Any], counts: NDArray[Any]
     }
     labels = ""
     if whole <= MOST_LABELS:
-        labels = f"<ol aria-hidden=true>{''.join(f'<li><bdi>{escape(name)}</bdi></li>' for name in names)}</ol>"
+        lines = "".join(f"<li><span><bdi>{escape(shortened(name))}</bdi></span></li>" for name in names)
+        labels = f"<ol aria-hidden=true>{lines}</ol>"
     shared = f" A cell is {block} by {block} images and shows their mean." if block > 1 else ""
     return (
         f'<div class="matrix" data-matrix><div class="field">{labels}<div class="cells" tabindex="0" '

@@ -37,6 +37,7 @@ dd { margin: 0; }
 .numbers { color: var(--faint); font-variant-numeric: tabular-nums; font-size: .9rem; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .6rem; }
 """
+LONGEST_NAME = 80
 # The browser itself refuses whatever is not in this file.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -78,6 +79,11 @@ def data(value: Any) -> str:
 def packed(array: NDArray[Any]) -> str:
     """An array's bytes, little end first, in base64."""
     return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode("ascii")
+
+
+def shortened(name: str) -> str:
+    """A name of bounded length, its ends kept."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…{name[-LONGEST_NAME // 2 + 1 :]}"
 
 
 def script(name: str) -> str:

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from .page import picture
+from .page import picture, shortened
 
 STYLE = """
 :root { --good: #15803d; --bad: #b4320a; }
@@ -111,7 +111,10 @@ def warnings_list(warnings: Sequence[Warn]) -> str:
 
 
 def _named(names: Sequence[tuple[str, str]]) -> str:
-    shown = [f"<li>{escape(name)}{f': {escape(reason)}' if reason else ''}</li>" for name, reason in names[:MOST_NAMED]]
+    shown = [
+        f"<li>{escape(shortened(name))}{f': {escape(reason)}' if reason else ''}</li>"
+        for name, reason in names[:MOST_NAMED]
+    ]
     if len(names) > MOST_NAMED:
         shown.append(f"<li>and {len(names) - MOST_NAMED} more; report.json names them all</li>")
     few = " open" if len(names) <= 3 else ""

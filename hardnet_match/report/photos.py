@@ -9,9 +9,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from .page import picture
+from .page import picture, shortened
 from .parts import table
-from .space import shortened
 
 MOST_LINES = 1_000
 STYLE = """

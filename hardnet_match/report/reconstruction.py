@@ -20,7 +20,7 @@ from .photos import Photo, photo_table, photo_wall
 from .space import STYLE as SPACE_STYLE
 from .space import Space, space_script, space_view
 
-MOST_BYTES = 8_000_000
+MOST_BYTES = 6_000_000
 """No page is larger, however many photos there are."""
 STYLE = (
     PARTS_STYLE

@@ -86,7 +86,7 @@ document.querySelectorAll("[data-space]").forEach((box) => {
     pixels = new Uint32Array(image.data.buffer);
     depths = new Float32Array(width * height);
     if (first) fit();
-    redraw();
+    draw(); // at once: a canvas is empty once its size has changed
   }
 
   function redraw() {

@@ -9,11 +9,10 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from .page import data, packed, script
+from .page import data, packed, script, shortened
 
 MOST_POINTS = 50_000
 MOST_CAMERAS = 2_000
-LONGEST_NAME = 80
 # Points farther than this many typical distances from the middle are strays, and would shrink the rest.
 FAR = 8.0
 STYLE = """
@@ -116,11 +115,6 @@ def counted(shown: int, whole: int, unit: str) -> str:
     """`3 points`, or `50,000 of 1,000,000 points`."""
     plural = "" if whole == 1 else "s"
     return f"{whole:,} {unit}{plural}" if shown == whole else f"{shown:,} of {whole:,} {unit}{plural}"
-
-
-def shortened(name: str) -> str:
-    """A name of bounded length, its ends kept."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…{name[-LONGEST_NAME // 2 + 1 :]}"
 
 
 def _upright(space: Space) -> NDArray[np.float64]:
