@@ -125,7 +125,7 @@ def _binned(values: NDArray[np.float64], whole: bool) -> tuple[NDArray[Any], NDA
         counts = np.bincount(values[values <= last].astype(np.int64) - first, minlength=last - first + 1)
         return edges, counts.astype(np.int64), int((values > last).sum())
     step = _round_step(max(high, 1e-9), MOST_BINS - 4)
-    edges = np.arange(0, math.ceil(high / step - 1e-9) + 1) * step if high > 0 else np.arange(2.0)
+    edges = np.arange(0, math.ceil(high / step - 1e-9) + 1) * step if high > 1e-9 else np.arange(2.0)
     counts = np.histogram(values[values <= edges[-1]], edges)[0]
     return edges, counts.astype(np.int64), int((values > edges[-1]).sum())
 
