@@ -61,8 +61,8 @@ TABLES = [
 
 def taking_part(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Names of presets and peers that can be measured with what is given."""
-    presets = [name for name in PRESETS if arguments.keynet or "keynet" not in name]
-    peers = [name for name in PEERS if arguments.keynet or "keynet" not in name]
+    presets = [name for name in arguments.presets if arguments.keynet or "keynet" not in name]
+    peers = [name for name in arguments.peers if arguments.keynet or "keynet" not in name]
     return presets, [name for name in peers if arguments.opencv4 or name != "akaze"]
 
 
@@ -189,6 +189,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="features, figures and models are kept here")
     parser.add_argument("--tables", nargs="+", choices=list(ABOUT), default=list(ABOUT))
     parser.add_argument("--only", nargs="+", help="names of tables, as pairs-90 or sfm-et")
+    parser.add_argument("--presets", nargs="*", choices=PRESETS, default=PRESETS, help="fewer of ours")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="fewer of the others")
     parser.add_argument("--keynet", type=Path, help="Key.Net's weights")
     parser.add_argument("--opencv4", type=Path, help="folder with OpenCV 4, for AKAZE")
     parser.add_argument("--page-only", action="store_true", help="measure nothing")

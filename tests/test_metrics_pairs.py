@@ -1,4 +1,4 @@
-"""Figures of homographies and relative poses: cases worked out by hand, OpenCV's transforms, and what must always hold."""
+"""Figures of homographies and relative poses: cases worked out by hand, OpenCV's transforms, what must always hold."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_relative_pose_takes_one_cameras_points_to_the_others(angle: float, x: f
 def test_epipolar_distance_is_opencvs() -> None:
     rng = np.random.default_rng(1)
     turn, move = turned(12, (1, 3, 0)), np.array([1.0, 0.2, -0.1])
-    points = rng.normal(size=(40, 3)) + [0, 0, 7]
+    points = rng.normal((0, 0, 7), size=(40, 3))
     moved = points @ turn.T + move
     first, second = points[:, :2] / points[:, 2:], moved[:, :2] / moved[:, 2:]
     np.testing.assert_allclose(epipolar_distance(first, second, turn, move), 0, atol=1e-12)

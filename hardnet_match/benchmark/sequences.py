@@ -92,7 +92,8 @@ def _image(root: Path, folder: Path, stem: str) -> str:
 
 def _matrix(path: Path) -> NDArray[np.float64]:
     try:
-        return checked_homography(np.loadtxt(path))
+        lines = path.read_text(encoding="ascii").splitlines()
+        return checked_homography([line.split() for line in lines if line.strip()])
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a homography, three rows of three numbers: {error}") from error
 

@@ -53,7 +53,7 @@ class Ledger:
             else:
                 found[str(row.pop("key", ""))] = row
             whole += len(line.encode())
-        if found:
+        if found and whole < path.stat().st_size:
             with path.open("r+b") as file:
                 file.truncate(whole)
         return found

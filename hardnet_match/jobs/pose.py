@@ -153,14 +153,18 @@ def _chosen(scene: Scene, listed: str | Path | None, shared: int) -> list[tuple[
         if unknown or not pairs:
             what = f"{unknown[0]!r} has no known camera" if unknown else "there is no pair in it"
             raise DataError(f"{listed}: {what}")
-    together = [
-        pair for pair in pairs if not np.linalg.norm(relative_pose(*scene.poses[pair[0]], *scene.poses[pair[1]])[1]) > 0
-    ]
+    together = [pair for pair in pairs if _from_one_place(scene, *pair)]
     if together:
         raise DataError(
             f"{scene.source}: {together[0][0]} and {together[0][1]} were taken from one place: no direction"
         )
     return pairs
+
+
+def _from_one_place(scene: Scene, first: str, second: str) -> bool:
+    """Whether two cameras' centres are the same but for rounding."""
+    a, b = (-rotation.T @ translation for rotation, translation in (scene.poses[first], scene.poses[second]))
+    return bool(np.linalg.norm(a - b) <= 1e-9 * max(np.linalg.norm(a), np.linalg.norm(b)))
 
 
 def _known(scene: Scene, name: str) -> list[Any]:
