@@ -1,10 +1,10 @@
 """The networks of a pipeline beside their rivals, one part replaced at a time, on planar pairs with known homographies.
 
-    python scripts/bench_networks.py FOLDERS... [--originals DIR] [--parts descriptor shape orientation]
+    python scripts/bench_networks.py FOLDERS... [--originals DIR] [--parts descriptor shape orientation precision]
 
-Folders as for `bench_pairs.py`. DIR holds the originals' small networks (AffNet.pth, OriNet.pth, HardTFeat.pth,
-tfeat-liberty.params), anywhere below it. Everything but the part compared is the same, so descriptors are compared on
-the very same frames. Figures, over all pairs:
+Folders of planar sequences as `hardnet-match eval homography` takes them. DIR holds the originals' small networks
+(AffNet.pth, OriNet.pth, HardTFeat.pth, tfeat-liberty.params), anywhere below it. Everything but the part compared is
+the same, so descriptors are compared on the very same frames. Figures, over all pairs:
 
 - correct: mutual nearest neighbours whose centres agree within 3 px, of all mutual nearest neighbours;
 - mAP: of every pair, the average precision of nearest neighbours sorted by distance, among frames of the first image
@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_pairs import Pair, pairs_in, read_plain
 from numpy.typing import NDArray
 
 from hardnet_match import Features, match
+from hardnet_match.benchmark.sequences import PlanarPair, read_sequences
 from hardnet_match.extractor import FeatureExtractor
+from hardnet_match.images import read_image
 from hardnet_match.metrics.patches import fpr95
 
 PIXELS = 3.0
@@ -46,7 +47,7 @@ def carried(homography: NDArray[np.float64], lafs: NDArray[np.float32]) -> NDArr
     return np.concatenate([jacobian @ lafs[:, :, :2], centre[:, :, None]], axis=2)
 
 
-def figures(pair: Pair, a: Features, b: Features) -> dict[str, float]:
+def figures(pair: PlanarPair, a: Features, b: Features) -> dict[str, float]:
     """Of one pair: counts of correct and of all mutual nearest neighbours, average precision, and FPR95."""
     there = carried(pair.homography, a.lafs)
     pixels = np.linalg.norm(there[:, None, :, 2] - b.keypoints[None], axis=2)
@@ -89,6 +90,8 @@ def rivals(part: str, originals: Path | None) -> dict[str, dict[str, Any]]:
         if path := file("AffNet (original)"):
             out["AffNet (original)"] = {"shape_weights": path}
         return {**out, "affnet-bundled": {}}
+    if part == "precision":  # of the whole extraction, all three networks
+        return {name: {"precision": name, "orientation": "orinet"} for name in ("float32", "half", "int8")}
     out = {"dominant gradient": {}}
     if path := file("OriNet (original)"):
         out["OriNet (original)"] = {"orientation": "orinet", "orientation_weights": path}
@@ -104,7 +107,7 @@ def main() -> None:
     parser.add_argument("--preset", default="hesaffnet-hardnet")
     parser.add_argument("--candidate", nargs="*", default=[], metavar="PART=FILE", help="further weights to compare")
     options = parser.parse_args()
-    pairs = [pair for folder in options.folders for pair in pairs_in(folder)]
+    pairs = [(folder, pair) for folder in options.folders for pair in read_sequences(folder)]
     candidates: dict[str, list[str]] = {}
     for given in options.candidate:
         part, _, path = given.partition("=")
@@ -120,11 +123,12 @@ def main() -> None:
             extractor = FeatureExtractor.from_preset(options.preset, max_keypoints=options.keypoints, **changed)
             known: dict[Path, Features] = {}
             rows = []
-            for pair in pairs:
-                for path in (pair.first, pair.second):
+            for folder, pair in pairs:
+                sides = folder / pair.first, folder / pair.second
+                for path in sides:
                     if path not in known:
-                        known[path] = extractor.extract(read_plain(path))
-                rows.append(figures(pair, known[pair.first], known[pair.second]))
+                        known[path] = extractor.extract(read_image(path).pixels)
+                rows.append(figures(pair, known[sides[0]], known[sides[1]]))
             sums = {key: np.array([row[key] for row in rows]) for key in rows[0]}
             print(
                 f"| {name} | {sums['correct'].sum():.0f} | {sums['matches'].sum():.0f} | "
