@@ -1,4 +1,4 @@
-"""What the tests of the comparisons stand on: a planar sequence and a scene with known cameras, both rendered."""
+"""What the tests of the comparisons stand on: a planar sequence, a scene with known cameras, a set of patches."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from hardnet_match.sfm.colmap import pycolmap
 from hardnet_match.world import World
@@ -41,3 +42,24 @@ def known_scene(folder: Path, rendered: dict[str, Any], count: int = 3) -> Path:
     (folder / "intrinsics.txt").write_text("\n".join(intrinsics) + "\n")
     (folder / "poses.txt").write_text("\n".join(poses) + "\n")
     return folder
+
+
+def brown_set(folder: Path, pairs: int = 60) -> tuple[Path, NDArray[np.uint8], NDArray[np.int64]]:
+    """300 patches of 150 points in Brown's form, and pairs of them."""
+    rng = np.random.default_rng(0)
+    base = np.stack([cv2.GaussianBlur(rng.integers(0, 256, (64, 64), np.uint8), None, 3) for _ in range(150)])
+    base = cv2.normalize(base, None, 0, 255, cv2.NORM_MINMAX)
+    noise = rng.normal(scale=12, size=(300, 64, 64))
+    patches = np.clip(np.repeat(base, 2, axis=0) + noise, 0, 255).astype(np.uint8)
+    grid = np.zeros((512, 64, 64), np.uint8)
+    grid[:300] = patches
+    folder.mkdir()
+    for number in range(2):
+        cells = grid[256 * number : 256 * (number + 1)].reshape(16, 16, 64, 64).swapaxes(1, 2).reshape(1024, 1024)
+        cv2.imwrite(str(folder / f"patches{number:04d}.bmp"), cells)
+    (folder / "info.txt").write_text("".join(f"{k // 2} 0\n" for k in range(300)))
+    first = rng.permutation(150)[:pairs] * 2
+    rows = np.concatenate([np.stack([first, first + 1], 1), np.stack([first, np.roll(first, 1) + 1], 1)])
+    lines = [f"{a} {a // 2} 0 {b} {b // 2} 0 0\n" for a, b in rows.tolist()]
+    (folder / "m50_100000_100000_0.txt").write_text("".join(lines))
+    return folder, patches, rows

@@ -12,8 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from benchmark_helpers import known_scene, planar_sequence
-from numpy.typing import NDArray
+from benchmark_helpers import brown_set, known_scene, planar_sequence
 from typer.testing import CliRunner
 
 from hardnet_match.cli import app
@@ -294,27 +293,6 @@ def test_photos_that_make_no_model_are_a_row_of_zeros(tmp_path: Path) -> None:
 
 
 # Brown
-
-
-def brown_set(folder: Path, pairs: int = 60) -> tuple[Path, NDArray[np.uint8], NDArray[np.int64]]:
-    """300 patches of 150 points in Brown's form, and pairs of them."""
-    rng = np.random.default_rng(0)
-    base = np.stack([cv2.GaussianBlur(rng.integers(0, 256, (64, 64), np.uint8), None, 3) for _ in range(150)])
-    base = cv2.normalize(base, None, 0, 255, cv2.NORM_MINMAX)
-    noise = rng.normal(scale=12, size=(300, 64, 64))
-    patches = np.clip(np.repeat(base, 2, axis=0) + noise, 0, 255).astype(np.uint8)
-    grid = np.zeros((512, 64, 64), np.uint8)
-    grid[:300] = patches
-    folder.mkdir()
-    for number in range(2):
-        cells = grid[256 * number : 256 * (number + 1)].reshape(16, 16, 64, 64).swapaxes(1, 2).reshape(1024, 1024)
-        cv2.imwrite(str(folder / f"patches{number:04d}.bmp"), cells)
-    (folder / "info.txt").write_text("".join(f"{k // 2} 0\n" for k in range(300)))
-    first = rng.permutation(150)[:pairs] * 2
-    rows = np.concatenate([np.stack([first, first + 1], 1), np.stack([first, np.roll(first, 1) + 1], 1)])
-    lines = [f"{a} {a // 2} 0 {b} {b // 2} 0 0\n" for a, b in rows.tolist()]
-    (folder / "m50_100000_100000_0.txt").write_text("".join(lines))
-    return folder, patches, rows
 
 
 def test_brown_by_hand(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmark_helpers import brown_set, planar_sequence
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -20,7 +21,8 @@ from hardnet_match.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
-    name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/retrieval.md", "docs/training.md")
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "docs/retrieval.md", "docs/training.md", "docs/benchmarks.md", "docs/results.md")
 }
 README = PAGES["README.md"]
 BLOCKS = {name: re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for name, text in PAGES.items()}
@@ -61,6 +63,8 @@ def there(tmp_path_factory: pytest.TempPathFactory, rendered: dict[str, Any]) ->
         seen_in = np.tile(np.array([0, 1], np.int32), count)
         PatchSet(np.repeat(patches, 2, axis=0), track, seen_in, zeros, margin=1.0).save(folder / "sets" / f"{name}.h5")
     Image.fromarray(patches[:5].reshape(-1, 64)).save(folder / "column.png")
+    planar_sequence(folder / "sequences")
+    brown_set(folder / "liberty")
     return folder
 
 

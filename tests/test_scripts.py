@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,13 +37,43 @@ def run(script: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_pairs(sequence: Path) -> None:
-    table = run("bench_pairs.py", str(sequence), "--keypoints", "400", "--orientation", "upright")
-    [row] = [line for line in table.splitlines() if line.startswith(f"| {sequence.name} 1-2 |")]
-    counts = [(int(good), int(every)) for good, every in re.findall(r"(\d+) / (\d+)", row)]
-    assert len(counts) == 3
-    assert all(good <= every <= 400 for good, every in counts)
-    assert counts[2][0] > 20
+def test_networks(sequence: Path) -> None:
+    rows = rows_of(run("bench_networks.py", str(sequence), "--keypoints", "300", "--parts", "descriptor"))
+    assert rows.keys() == {"descriptor", "---", "RootSIFT", "hardnet-bundled"}
+    correct, matches, counterparts, precision, false = (float(cell) for cell in rows["hardnet-bundled"])
+    assert 20 < correct <= matches <= 300
+    assert counterparts > 20
+    assert 0 < precision <= 100
+    assert 0 <= false < 50
+
+
+def test_results(sequence: Path, tmp_path: Path) -> None:
+    shutil.copytree(sequence, tmp_path / "data" / "pairs" / "front")
+    page = tmp_path / "results.md"
+    arguments = [str(tmp_path / "data"), "--work", str(tmp_path / "work"), "-o", str(page)]
+    run("results.py", *arguments, "--presets", "dog-hardnet", "--peers", "sift", "orb", "akaze", "--only", "pairs-90")
+    text = page.read_text(encoding="utf-8")
+    asked = "hardnet-match eval homography pairs --preset dog-hardnet --peers sift,orb --keypoints 2048"
+    assert asked in text  # AKAZE only where OpenCV 4 is given
+    assert rows_of(text).keys() >= {"features", "dog-hardnet", "sift", "orb"}
+    assert str(tmp_path) not in text
+    run("results.py", *arguments, "--page-only")
+    assert page.read_text(encoding="utf-8") == text
+
+
+def test_results_tell_where_ours_is_behind() -> None:
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        from results import losses
+    finally:
+        sys.path.remove(str(SCRIPTS))
+    table = ["| features | good | reproj. px | same |", "|---|---:|---:|---:|"]
+    table += ["| dog-hardnet | 1,050 | 0.5 | **7** |", "| hesaffnet-hardnet | 80 | 0.3 | **7** |"]
+    table += ["| sift | **1,100** | **0.2** | **7** |"]
+    assert losses("\n".join(table)) == [
+        "good: sift 1,100, the best of ours 1,050 (dog-hardnet)",
+        "reproj. px: sift 0.2, the best of ours 0.3 (hesaffnet-hardnet)",
+    ]
 
 
 def test_detectors(sequence: Path) -> None:
