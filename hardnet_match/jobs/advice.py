@@ -120,6 +120,8 @@ def _unregistered(case: Case) -> Warn | None:
     if case.pairs not in ("exhaustive", "retrieval"):
         tips.append("match more pairs (--pairs exhaustive or retrieval)")
     tips.append(_more_features(case))
+    if case.models and sum("shares too little" in reason(case, name) for name in names) > len(names) / 2:
+        tips.append("another mapper (--mapper global or incremental): these photos do agree with some of the model")
     if not case.models:
         what = "Nothing could be reconstructed."
     else:

@@ -22,7 +22,8 @@ document.querySelectorAll("[data-space]").forEach((box) => {
   const at = { ...start, target: [...start.target] };
   let width = 0, height = 0, ratio = 1, focal = 1, image = null, pixels = null, depths = null;
   let asked = false, chosen = -1, size = 1, withCameras = true;
-  let ground = 0, line = "#888", strong = "#000", reach = 0.1;
+  let ground = 0, line = "#888", strong = "#000";
+  const reach = info.reach; // how long a camera is drawn
 
   const basis = () => {
     const [sy, cy, sp, cp] = [Math.sin(at.yaw), Math.cos(at.yaw), Math.sin(at.pitch), Math.cos(at.pitch)];
@@ -48,8 +49,10 @@ document.querySelectorAll("[data-space]").forEach((box) => {
     const add = (from, k) => some.push([b.right, b.up, b.ahead].map((axis) => dot(axis, ...from.slice(k, k + 3))));
     for (let i = 0; i < count; i += Math.max(1, Math.floor(count / 3000))) add(xyz, 3 * i);
     const points = some.length;
-    const weight = Math.max(1, Math.round((0.2 * points) / (cameras.length / EACH))); // cameras are a sixth of it
-    for (let i = 0; i < cameras.length; i += EACH) for (let n = 0; n < weight; n++) add(cameras, i);
+    const weight = Math.max(1, Math.round((0.04 * points * EACH) / cameras.length)); // cameras are a sixth of it
+    for (let i = 0; i < cameras.length; i += EACH) {
+      for (let n = 0; n < weight; n++) [cameras.slice(i, i + 3), ...corners(i)].forEach((place) => add(place, 0));
+    }
     let middle = [0, 0, 0];
     at.distance = 4;
     for (let round = 0; round < 12; round++) {
@@ -57,7 +60,7 @@ document.querySelectorAll("[data-space]").forEach((box) => {
       const depth = seen.map((p) => Math.max(p[2] + at.distance, 0.1));
       const ends = [0, 1].map((axis) => {
         const places = seen.map((p, i) => (focal * p[axis]) / depth[i]);
-        return [share(places, 0.01), share([...places], 0.99)];
+        return [share(places, 0.02), share([...places], 0.98)];
       });
       const fill = Math.max((ends[0][1] - ends[0][0]) / (0.88 * width), (ends[1][1] - ends[1][0]) / (0.84 * height));
       middle = middle.map((value, axis) => axis < 2 ? value + ((ends[axis][0] + ends[axis][1]) / 2 / focal) * at.distance : value);
@@ -102,7 +105,7 @@ document.querySelectorAll("[data-space]").forEach((box) => {
     depths.fill(Infinity);
     const b = basis();
     let drawn = 0;
-    const unit = size * ratio * Math.min(2.2, Math.max(0.9, Math.sqrt(9000 / Math.max(count, 1)) + 0.7));
+    const unit = size * ratio * Math.min(3, Math.max(0.9, Math.sqrt(2500 / Math.max(count, 1)) + 0.8));
     for (let i = 0, k = 0; i < count; i++, k += 3) {
       const [sx, sy, depth] = onScreen(b, xyz[k], xyz[k + 1], xyz[k + 2]);
       if (!(depth > 0.02)) continue;
@@ -277,7 +280,6 @@ document.querySelectorAll("[data-space]").forEach((box) => {
     zoom(Math.exp(Math.max(-60, Math.min(60, event.deltaY)) * 0.004));
   }, { passive: false });
 
-  reach = info.reach;
   colours();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { colours(); redraw(); });
   new ResizeObserver(measure).observe(canvas);
