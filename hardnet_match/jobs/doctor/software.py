@@ -29,7 +29,7 @@ EXTRAS = {
     "training": (("tensorboard",), "curves of a training in TensorBoard"),
     "export": (("onnx", "onnxscript", "onnxruntime"), "networks as ONNX files"),
     "benchmark": (("poselib", "scipy"), "measured comparisons of pairs and poses"),
-    "cluster": (("ray",), "runs over several machines"),
+    "ray": (("ray",), "runs over several machines"),
 }
 _TRAP = """
 import {first}
