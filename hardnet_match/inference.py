@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar, cast
 
 import torch
@@ -13,6 +17,27 @@ from .errors import DataError
 CPU_TILE = 64
 """Patches at a time on a processor: the activations of HardNet's first layers then stay in the cache."""
 GPU_TILE = 4096
+_stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
+
+
+@contextmanager
+def until(stop: threading.Event) -> Iterator[None]:
+    """Within it, in this thread, networks run until the event is set, and at most one tile longer.
+
+    Only the main thread hears of Ctrl-C; so do the others, that it waits for.
+    """
+    token = _stop.set(stop)
+    try:
+        yield
+    finally:
+        _stop.reset(token)
+
+
+def go_on() -> None:
+    """Between two tiles: raise InterruptedError where the work is no longer wanted."""
+    stop = _stop.get()
+    if stop is not None and stop.is_set():
+        raise InterruptedError("stopped")
 
 
 def standardise(patches: Tensor, eps: float = 1e-6) -> Tensor:
@@ -128,6 +153,7 @@ def run_tiled(network: nn.Module, patches: Tensor, tile: int | None = None) -> T
 
     Raises:
         DataError: the patches have another shape.
+        InterruptedError: see `until`.
     """
     size = int(getattr(network, "patch_size", 32))
     check_patches(patches, size)
@@ -139,6 +165,7 @@ def run_tiled(network: nn.Module, patches: Tensor, tile: int | None = None) -> T
             return cast(Tensor, network(patches.new_zeros(CPU_TILE, 1, size, size)))[:0].float()
         out: Tensor | None = None
         for start in range(0, count, tile):
+            go_on()
             part = patches[start : start + tile]
             if missing := -len(part) % (CPU_TILE if block else tile):
                 part = torch.cat([part, part.new_zeros(missing, 1, size, size)])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .errors import OptionError
-from .inference import PatchNetwork
+from .inference import PatchNetwork, go_on
 
 RANGE = 8.0
 """Deviations that the 256 levels of an activation span; the next larger values, about one in 10,000, are cut."""
@@ -114,6 +114,7 @@ class _IntegerLayers(nn.Module):
         free = self._requests()
         try:
             for start in range(0, len(given), TILE):
+                go_on()
                 request = free.pop() if free else _finished(under_way, out)
                 under_way.append((request, start))
                 request.start_async({0: given[start : start + TILE]}, share_inputs=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from hardnet_match.errors import OptionError, StoreError
 from hardnet_match.features import Features
+from hardnet_match.inference import run_tiled
 from hardnet_match.jobs.match import FeatureCache, match_features, order_pairs
 from hardnet_match.jobs.side_by_side import Budget, side_by_side
 from hardnet_match.matching import match
@@ -192,3 +195,27 @@ def test_a_budget_is_never_overdrawn() -> None:
     with ThreadPoolExecutor(6) as pool:
         assert list(pool.map(work, amounts)) == amounts
     assert 5 < most[0] <= 10
+
+
+def test_networks_stop_at_the_next_tile_when_work_is_given_up() -> None:
+    """Of two pieces that would run for ever, both end when the caller leaves; and the cores are given back."""
+    seen = threading.Semaphore(0)
+
+    class Slow(nn.Module):
+        def forward(self, patches: torch.Tensor) -> torch.Tensor:
+            seen.release()
+            time.sleep(0.01)
+            return patches[:, 0, 0, :1]
+
+    def work(number: int) -> int:
+        run_tiled(Slow(), torch.zeros(1, 1, 32, 32).expand(10**8, 1, 32, 32))
+        return number
+
+    threads = torch.get_num_threads()
+    pieces = side_by_side(work, ((n, n) for n in itertools.count()), torch.device("cpu"))
+    _, _, outcome = next(pieces)
+    assert seen.acquire(timeout=60)
+    pieces.close()  # type: ignore[attr-defined]
+    with pytest.raises(InterruptedError):
+        outcome.result()
+    assert torch.get_num_threads() == threads

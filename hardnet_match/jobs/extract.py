@@ -245,12 +245,14 @@ def _batches(
         except (ImageError, OSError, MemoryError) as error:
             skipped[name] = _reason(error, folder / name)
             continue
-        size = _pixels(item)
-        if batch and (len(batch) >= images or pixels + size > BATCH_PIXELS):
+        if batch and pixels + _pixels(item) > BATCH_PIXELS:
             yield batch
             batch, pixels = [], 0
         batch.append((name, item))
-        pixels += size
+        pixels += _pixels(item)
+        if len(batch) == images:
+            yield batch
+            batch, pixels = [], 0
     if batch:
         yield batch
 

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import torch
 
+from ..inference import until
+
 Key = TypeVar("Key")
 Given = TypeVar("Given")
 Result = TypeVar("Result")
@@ -25,7 +27,8 @@ def side_by_side(
     """Each piece of work with its outcome, in order; on a processor as many at a time as torch has threads.
 
     One thread a piece leaves no core waiting for another: two pairs on two cores take about half the time of two
-    threads on one pair after the other. Work is fetched in the calling thread.
+    threads on one pair after the other. Work is fetched in the calling thread. Whatever ends it early, Ctrl-C say, ends
+    the networks' tiles too, and what is under way is waited for.
 
     Args:
         function: what is done; called in threads of which each has torch's arithmetic for itself.
@@ -37,15 +40,22 @@ def side_by_side(
     at_once = threads if device.type == "cpu" else 1
     waiting: deque[tuple[Key, Given, Future[Result]]] = deque()
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="work")
+    stop = threading.Event()
+
+    def run(given: Given) -> Result:
+        with until(stop):
+            return function(given)
+
     torch.set_num_threads(threads // at_once)
     try:
         for key, given in work:
-            waiting.append((key, given, pool.submit(function, given)))
+            waiting.append((key, given, pool.submit(run, given)))
             if len(waiting) >= at_once + (at_once if ahead is None else ahead):
                 yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
     finally:
+        stop.set()
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
 
