@@ -215,6 +215,22 @@ def test_points_keep_their_places_up_to_a_similarity() -> None:
     np.testing.assert_allclose(there, scale * truth, rtol=0.01)
 
 
+def test_photos_that_lie_on_their_side_make_no_lying_model() -> None:
+    names = [f"{i}.jpg" for i in range(12)]
+    standing = space(300, names)
+    angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    centres, rotations = [], []
+    for angle in angles:  # all round, the camera turned by a quarter: its x axis points up, to -y of the world
+        ahead = np.array([np.sin(angle), 0.0, np.cos(angle)])
+        x = np.array([0.0, -1.0, 0.0])
+        centres.append(-4 * ahead)
+        rotations.append(np.stack([x, np.cross(ahead, x), ahead]))
+    lying = Space(standing.points, standing.colours, names, np.array(centres), np.array(rotations), standing.halves)
+    rows = unpacked(told(space_view(lying))["cameras"], "<f4").reshape(-1, 14)
+    assert np.ptp(rows[:, 2]) < 0.05 * np.ptp(rows[:, 0])  # the ring lies flat
+    assert (rows[:, 5] > 0.99).all()
+
+
 def test_points_and_cameras_are_sampled_and_strays_left_out() -> None:
     names = [f"{i}.jpg" for i in range(MOST_CAMERAS + 500)]
     many = space(MOST_POINTS + 10_000, names)

@@ -41,30 +41,29 @@ document.querySelectorAll("[data-space]").forEach((box) => {
   };
   const share = (values, part) => values.sort((a, b) => a - b)[Math.round(part * (values.length - 1))];
 
-  // The whole scene in view, stray points aside: each round moves it to the middle and goes as near as it fits.
+  // Cameras and the points around the middle in view, what lies far behind them not: each round moves them to the middle and goes as near as they fit.
   function fit() {
-    Object.assign(at, start, { target: [0, 0, 0] });
+    Object.assign(at, start, { target: [0, 0, 0], distance: 4 });
     const b = basis();
-    const some = [];
-    const add = (from, k) => some.push([b.right, b.up, b.ahead].map((axis) => dot(axis, ...from.slice(k, k + 3))));
-    for (let i = 0; i < count; i += Math.max(1, Math.floor(count / 3000))) add(xyz, 3 * i);
-    const points = some.length;
-    const weight = Math.max(1, Math.round((0.04 * points * EACH) / cameras.length)); // cameras are a sixth of it
+    const along = (from, k) => [b.right, b.up, b.ahead].map((axis) => dot(axis, from[k], from[k + 1], from[k + 2]));
+    const points = [], eyes = [];
+    const away = (i) => Math.hypot(xyz[3 * i], xyz[3 * i + 1], xyz[3 * i + 2]);
+    const some = Array.from({ length: Math.min(count, 3000) }, (_, i) => Math.floor((i * count) / Math.min(count, 3000)));
+    const usual = share(some.map(away), 0.5);
+    for (const i of some) if (away(i) <= 2.5 * usual) points.push(along(xyz, 3 * i));
     for (let i = 0; i < cameras.length; i += EACH) {
-      for (let n = 0; n < weight; n++) [cameras.slice(i, i + 3), ...corners(i)].forEach((place) => add(place, 0));
+      for (const place of [cameras.slice(i, i + 3), ...corners(i)]) eyes.push(along(place, 0));
     }
-    let middle = [0, 0, 0];
-    at.distance = 4;
+    const middle = [0, 0];
     for (let round = 0; round < 12; round++) {
-      const seen = some.map((p) => p.map((value, axis) => value - middle[axis]));
-      const depth = seen.map((p) => Math.max(p[2] + at.distance, 0.1));
-      const ends = [0, 1].map((axis) => {
-        const places = seen.map((p, i) => (focal * p[axis]) / depth[i]);
-        return [share(places, 0.02), share([...places], 0.98)];
+      const fill = [0, 1].map((axis) => {
+        const place = (p) => (focal * (p[axis] - middle[axis])) / Math.max(p[2] + at.distance, 0.1);
+        const [near, all] = [points, eyes].map((some) => some.map(place));
+        const low = Math.min(share(near, 0.02), share(all, 0.02)), high = Math.max(share(near, 0.98), share(all, 0.98));
+        middle[axis] += ((low + high) / 2 / focal) * at.distance;
+        return (high - low) / (axis ? 0.84 * height : 0.88 * width);
       });
-      const fill = Math.max((ends[0][1] - ends[0][0]) / (0.88 * width), (ends[1][1] - ends[1][0]) / (0.84 * height));
-      middle = middle.map((value, axis) => axis < 2 ? value + ((ends[axis][0] + ends[axis][1]) / 2 / focal) * at.distance : value);
-      at.distance = Math.min(Math.max(at.distance * Math.min(Math.max(fill, 0.6), 1.6), 0.5), 60);
+      at.distance = Math.min(Math.max(at.distance * Math.min(Math.max(...fill, 0.6), 1.6), 0.5), 60);
     }
     at.target = [0, 1, 2].map((i) => b.right[i] * middle[0] + b.up[i] * middle[1]);
   }

@@ -15,6 +15,7 @@ MOST_POINTS = 50_000
 MOST_CAMERAS = 2_000
 # Points farther than this many typical distances from the middle are strays, and would shrink the rest.
 FAR = 8.0
+LYING = 1.5
 STYLE = """
 .space { --space: #eceef0; --space-line: #0b63b5; --space-strong: #c2410c; display: flex; flex-direction: column; }
 @media (prefers-color-scheme: dark) { .space { --space: #0e1012; --space-line: #5fa8ea; --space-strong: #ffb454; } }
@@ -118,8 +119,13 @@ def counted(shown: int, whole: int, unit: str) -> str:
 
 
 def _upright(space: Space) -> NDArray[np.float64]:
-    """(3, 3): world to x right, y ahead, z up, by how the photos were held and where they look."""
-    up = -space.rotations[:, 1].sum(axis=0)
+    """(3, 3): world to x right, y ahead, z up, by how the photos were held and where they look.
+
+    Photos of a camera held upright may lie on their side in their files. Then it is the other axis that all agree on.
+    """
+    up, sideways = -space.rotations[:, 1].sum(axis=0), space.rotations[:, 0].sum(axis=0)
+    if np.linalg.norm(sideways) > LYING * np.linalg.norm(up):
+        up = sideways
     ahead = space.rotations[:, 2].sum(axis=0)
     if np.linalg.norm(up) < 1e-6:
         up = np.array([0.0, -1.0, 0.0])
