@@ -111,7 +111,7 @@ def losses(markdown: str) -> list[str]:
             ours = [(row[0], row[k]) for row in lines[2:] if row[0] in PRESETS and row[k] != "-"]
             lower = column.endswith(("px", "°", "models")) or column.startswith("position")
             pick = (min if lower else max)(ours, key=lambda cell: float(cell[1].replace(",", "")), default=("", "none"))
-            found.append(f"{column}: {' and '.join(best)} {value}, the best of ours {pick[1]} ({pick[0]})")
+            found.append(f"{column}: {' and '.join(best)} {value}, ours {pick[1]} at best ({pick[0]})")
     return found
 
 
@@ -179,7 +179,7 @@ def page(arguments: argparse.Namespace) -> str:
         behind = losses(re.split(r"\n\n(?=[^|])", text)[0])
         parts.append(f"### {table.title}\n\n```text\n{words}\n```\n\n{text}\n")
         if behind:
-            parts.append("Where ours is behind: " + "; ".join(behind) + ".\n")
+            parts.append("Where ours is behind:\n\n" + "\n".join(f"- {line}" for line in behind) + "\n")
     return "\n".join(parts)
 
 

@@ -20,8 +20,9 @@ from hardnet_match.errors import OptionError, StoreError
 from hardnet_match.images import read_image
 from hardnet_match.jobs.brown import evaluate_brown
 from hardnet_match.jobs.contestants import Field, best, contestants
-from hardnet_match.jobs.homography import evaluate_homography
+from hardnet_match.jobs.homography import HomographyScores, HomographySummary, evaluate_homography
 from hardnet_match.jobs.ledger import Ledger
+from hardnet_match.jobs.score_tables import homography_tables
 from hardnet_match.metrics.patches import fpr95
 from hardnet_match.report.scores import Column, ScoreTable, as_html, as_markdown, as_text
 from hardnet_match.store import FeatureReader
@@ -147,7 +148,7 @@ def test_an_unreadable_image_is_skipped_and_named(sequences: Path, tmp_path: Pat
     (folder / "front" / "img3.png").write_bytes(b"no picture")
     result = run("homography", folder, "--preset", "none", "--peers", "orb", "--keypoints", "100", "--quiet")
     assert result.exit_code == 3
-    assert "1 pairs" in result.stdout
+    assert "1 pair\n" in result.stdout
     assert "front/img3.png" in result.stdout
 
 
@@ -388,6 +389,21 @@ def test_the_best_features_stay_in_their_order(sequences: Path) -> None:
     places = [int(np.flatnonzero((features.lafs == laf).all(axis=(1, 2)))[0]) for laf in few.lafs]
     assert places == sorted(places)
     assert best(features, 100) is features
+
+
+def test_hpatches_sequences_are_told_apart_by_what_changes() -> None:
+    def scores(label: str, **sequences: float) -> HomographyScores:
+        each = {name: {"correct": 3} for name in sequences}
+        return HomographyScores(
+            label, 3, 9, 9, 9, dict.fromkeys(range(1, 11), 0.5), 0.1, 0.1, {3: 0.1}, sequences, each
+        )
+
+    both = [scores("a", i_x=0.5, v_y=0.25, v_z=0.75), scores("b", i_x=0.25, v_y=0.0, v_z=0.0)]
+    tables = homography_tables(HomographySummary("f", 3, {}, both, 1.0))
+    assert [column.name for column in tables[1].columns] == ["illumination", "viewpoint"]
+    assert tables[1].rows == {"a": [0.5, 0.5], "b": [0.25, 0.0]}
+    many = [scores("a", **{f"s{k}": 0.5 for k in range(40)})]
+    assert len(homography_tables(HomographySummary("f", 40, {}, many, 1.0))) == 2
 
 
 def test_tables_mark_the_best() -> None:

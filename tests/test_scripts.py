@@ -71,8 +71,8 @@ def test_results_tell_where_ours_is_behind() -> None:
     table += ["| dog-hardnet | 1,050 | 0.5 | **7** |", "| hesaffnet-hardnet | 80 | 0.3 | **7** |"]
     table += ["| sift | **1,100** | **0.2** | **7** |"]
     assert losses("\n".join(table)) == [
-        "good: sift 1,100, the best of ours 1,050 (dog-hardnet)",
-        "reproj. px: sift 0.2, the best of ours 0.3 (hesaffnet-hardnet)",
+        "good: sift 1,100, ours 1,050 at best (dog-hardnet)",
+        "reproj. px: sift 0.2, ours 0.3 at best (hesaffnet-hardnet)",
     ]
 
 

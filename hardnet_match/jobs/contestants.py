@@ -85,7 +85,8 @@ def contestants(options: Field) -> list[Contestant]:
 
 def _preset(name: str, options: Field) -> FeatureExtractor:
     parts = compose(name, orientation=options.orientation)
-    learned = DESCRIPTORS[parts.descriptor][1] is not None
+    # One of another package is not in the registry, and may well have weights.
+    learned = parts.descriptor not in DESCRIPTORS or DESCRIPTORS[parts.descriptor][1] is not None
     return FeatureExtractor.from_preset(
         name,
         orientation=options.orientation,

@@ -16,7 +16,7 @@ from ..benchmark.estimators import Estimator
 from ..benchmark.sequences import PlanarPair, read_sequences
 from ..errors import OptionError
 from ..features import Features
-from ..matching import METHODS, Options, match
+from ..matching import Options, match, method_named, method_settings
 from ..metrics.homography import (
     PIXELS,
     corner_error,
@@ -111,7 +111,14 @@ def evaluate_homography(
     pairs = read_sequences(folder)
     names = list(dict.fromkeys(name for pair in pairs for name in (pair.first, pair.second)))
     found, state = contestants(options), state_of(Path(folder), names)
-    terms = {"method": method, "ratio": ratio, "estimator": estimator, "threshold": threshold, "seed": seed}
+    terms = {
+        "method": method,
+        **method_settings(method),
+        "ratio": ratio,
+        "estimator": estimator,
+        "threshold": threshold,
+        "seed": seed,
+    }
 
     with place_for(work) as kept:
 
@@ -143,8 +150,7 @@ def evaluate_homography(
 
 def check_matching(method: str, ratio: float) -> None:
     """OptionError unless both can work."""
-    if method not in METHODS:
-        raise OptionError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
+    method_named(method)
     Options(ratio=ratio)
 
 

@@ -14,7 +14,7 @@ from ..benchmark.estimators import Estimator, has_poselib
 from ..benchmark.scenes import Scene, read_scene
 from ..errors import DataError, OptionError
 from ..features import Features
-from ..matching import match
+from ..matching import match, method_settings
 from ..metrics.pose import DEGREES, epipolar_distance, pose_error, relative_pose
 from ..metrics.recall import recall_auc
 from ..store import FeatureReader, read_pairs
@@ -108,7 +108,7 @@ def evaluate_pose(
     chosen = _chosen(scene, pairs, shared)
     names = sorted({name for pair in chosen for name in pair})
     found, state = contestants(options), state_of(scene.photos, names)
-    terms = {"method": method, "ratio": ratio, "threshold": threshold, "seed": seed}
+    terms = {"method": method, **method_settings(method), "ratio": ratio, "threshold": threshold, "seed": seed}
 
     with place_for(work) as kept:
 

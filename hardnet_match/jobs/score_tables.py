@@ -11,6 +11,9 @@ from .homography import HomographySummary
 from .pose import PoseSummary
 from .sfm_scores import SfmSummary
 
+KINDS = {"i_": "illumination", "v_": "viewpoint"}
+MOST_COLUMNS = 12
+
 
 def brown_tables(found: BrownSummary) -> list[ScoreTable]:
     """FPR95 of each descriptor."""
@@ -33,11 +36,12 @@ def homography_tables(found: HomographySummary) -> list[ScoreTable]:
         )
         for one in found.scores
     }  # fmt: skip
-    tables = [ScoreTable(f"{found.pairs} pairs", columns, rows)]
-    sequences = list(found.scores[0].sequences)
-    if len(sequences) > 1:
-        columns = tuple(Column(name, 1, share=True) for name in sequences)
-        by = {one.label: [one.sequences[name] for name in sequences] for one in found.scores}
+    tables = [ScoreTable(_counted(found.pairs, "pair"), columns, rows)]
+    parts = {one.label: _by_part(one.sequences) for one in found.scores}
+    names = list(parts[found.scores[0].label])
+    if 1 < len(names) <= MOST_COLUMNS:
+        columns = tuple(Column(name, 1, share=True) for name in names)
+        by = {label: [part[name] for name in names] for label, part in parts.items()}
         tables.append(ScoreTable("Matching accuracy at 3 px by sequence, per cent", columns, by))
     labels = tuple(Column(one.label, 0) for one in found.scores)
     pairs = {name: [one.each[name]["correct"] for one in found.scores] for name in found.scores[0].each}
@@ -51,7 +55,7 @@ def pose_tables(found: PoseSummary) -> list[ScoreTable]:
     columns = [Column("keypoints", 0, None), Column("matches", 0, None), Column("precision", 1, share=True)]
     for name in estimators:
         columns += [Column(f"{name} AUC@{degrees}", 1, share=True) for degrees in (5, 10, 20)]
-        columns.append(Column("median °", 2, False))
+        columns.append(Column(f"{name} median °", 2, False))
     rows = {}
     for one in found.scores:
         cells: list[float | None] = [one.keypoints, one.matches, one.precision]
@@ -64,7 +68,7 @@ def pose_tables(found: PoseSummary) -> list[ScoreTable]:
         for pair in found.scores[0].each
     }
     return [
-        ScoreTable(f"{found.pairs} pairs of {found.images} images", columns, rows),
+        ScoreTable(f"{_counted(found.pairs, 'pair')} of {found.images} images", columns, rows),
         _across(f"Pose error with {estimators[0]}, degrees, pair by pair", labels, pairs),
     ]
 
@@ -87,6 +91,20 @@ def sfm_tables(found: SfmSummary) -> list[ScoreTable]:
             cells += [known.get("rotation_median_degrees"), known.get("position_median")]
         rows[one.label] = cells
     return [ScoreTable(f"{found.images} images", columns, rows)]
+
+
+def _by_part(sequences: Mapping[str, float]) -> dict[str, float]:
+    """The sequences' figures; of HPatches, whose names say what changes in them, the means of the two kinds."""
+    if not sequences or not all(name[:2] in KINDS for name in sequences):
+        return dict(sequences)
+    kinds: dict[str, list[float]] = {}
+    for name, value in sequences.items():
+        kinds.setdefault(KINDS[name[:2]], []).append(value)
+    return {kind: sum(values) / len(values) for kind, values in kinds.items()}
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _across(title: str, labels: tuple[Column, ...], pairs: Mapping[str, list[Any]]) -> ScoreTable:

@@ -11,6 +11,7 @@ from typing import Any
 from ..benchmark.scenes import known_cameras
 from ..errors import OptionError, ReconstructionError, StoreError
 from ..images import list_images
+from ..matching import method_settings
 from ..sfm import MAPPERS, compare_cameras, reconstruct
 from ..store import FeatureReader, MatchReader
 from .contestants import Contestant, Field, contestants, measured, state_of
@@ -105,7 +106,14 @@ def evaluate_sfm(
     if len(names) < 2:
         raise OptionError(f"{photos}: a reconstruction needs two images or more, found {len(names)}")
     found, state = contestants(options), state_of(photos, names)
-    terms = {"method": method, "ratio": ratio, "mapper": mapper, "camera_mode": camera_mode, "seed": seed}
+    terms = {
+        "method": method,
+        **method_settings(method),
+        "ratio": ratio,
+        "mapper": mapper,
+        "camera_mode": camera_mode,
+        "seed": seed,
+    }
 
     with place_for(work) as kept:
 
@@ -197,8 +205,10 @@ def _same_features(matches: Path, hashed: str, terms: dict[str, Any]) -> bool:
     """Whether earlier matches are of these features and this method, and so worth going on with."""
     if not matches.is_file():
         return True
+    method, ratio = terms["method"], terms["ratio"]
+    wanted = {"method": method, "ratio": ratio, "features": hashed, **method_settings(method)}
     try:
         with MatchReader(matches) as reader:
-            return bool(reader.settings == {"method": terms["method"], "ratio": terms["ratio"], "features": hashed})
+            return bool(reader.settings == wanted)
     except StoreError:
         return False
