@@ -8,11 +8,15 @@ Pieces of a lost worker are given to another. They may be computed twice, but co
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import logging
 import os
 import signal
 import socket
+import sys
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -234,8 +238,9 @@ def connected(
     import ray
 
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    aside = contextlib.redirect_stdout(_Aside(sys.stdout))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with aside, _disconnected_after():
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError, AssertionError) as error:
@@ -254,8 +259,34 @@ def connected(
             yield crew
         finally:
             crew.dismiss()
+
+
+@contextmanager
+def _disconnected_after() -> Iterator[None]:
+    import ray
+
+    try:
+        yield
     finally:
-        ray.shutdown()
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it held back until now
+            ray.shutdown()
+
+
+class _Aside:
+    """Standard output, but for what Ray's threads print there: a summary is to be alone on it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or log, by whose words they are."""
+        if threading.current_thread().name.startswith("ray_"):
+            log.debug("%s", text.rstrip())
+            return len(text)
+        return int(self._stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _check_address(address: str) -> None:

@@ -50,7 +50,7 @@ def inspect_file(path: str | Path) -> FileReport:
 
 def _kind(path: str | Path) -> str | None:
     """`features`, `matches` or `patches`: what the file says of itself, else (another program's) what lies in it."""
-    # The reader finishes what a killed writer left, says so plainly if this is no HDF5, and goes into no file elsewhere.
+    # The reader finishes what a killed writer left, says so if this is no HDF5, and goes into no file elsewhere.
     with FeatureReader(path) as reader:
         if reader.kind in ("features", "matches", "patches"):
             return reader.kind
