@@ -45,3 +45,10 @@ def install_example(site: Path) -> dict[str, Any]:
     for source in EXAMPLE.glob("*.py"):
         shutil.copy(source, site)
     return project
+
+
+def install_page(site: Path, blocks: list[tuple[str, str]]) -> None:
+    """The package that a page shows: its pyproject.toml, and the modules whose first line is `# NAME.py`."""
+    project = tomllib.loads(next(text for kind, text in blocks if kind == "toml"))["project"]
+    sources = {text.partition("\n")[0][2:].removesuffix(".py"): text for kind, text in blocks if text.startswith("# ")}
+    install(site, project["name"], project["version"], project["entry-points"], sources)
