@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from benchmark_helpers import brown_set, planar_sequence
 from PIL import Image
-from plugin_helpers import install_page
+from plugin_helpers import MODULE, install_page
 from typer.testing import CliRunner
 
 from hardnet_match.cli import VERBS, app
@@ -24,7 +24,14 @@ from hardnet_match.presets import PRESETS
 ROOT = Path(__file__).parents[1]
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "docs/retrieval.md", "docs/training.md", "docs/benchmarks.md", "docs/results.md", "docs/plugins.md")
+    for name in (
+        "README.md",
+        "docs/retrieval.md",
+        "docs/training.md",
+        "docs/benchmarks.md",
+        "docs/results.md",
+        "docs/plugins.md",
+    )
 }
 README = PAGES["README.md"]
 BLOCKS = {name: re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for name, text in PAGES.items()}
@@ -112,7 +119,7 @@ def test_commands_and_python(there: Path, monkeypatch: pytest.MonkeyPatch) -> No
             assert result.exit_code == 0, f"{page}: {shlex.join(command)}\n{result.output}\n{result.exception!r}"
         for kind, text in blocks:
             needs_hloc = "from hloc import" in text and importlib.util.find_spec("hloc") is None
-            if kind == "python" and not needs_hloc and not text.startswith("# "):
+            if kind == "python" and not needs_hloc and not MODULE.match(text):
                 printed = io.StringIO()
                 with contextlib.redirect_stdout(printed):
                     exec(compile(text, page, "exec"), {})
