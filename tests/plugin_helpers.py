@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+MODULE = re.compile(r"# (\w+)\.py\n")
+"""How a page's block begins that is a file of its own."""
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
 
@@ -50,5 +54,5 @@ def install_example(site: Path) -> dict[str, Any]:
 def install_page(site: Path, blocks: list[tuple[str, str]]) -> None:
     """The package that a page shows: its pyproject.toml, and the modules whose first line is `# NAME.py`."""
     project = tomllib.loads(next(text for kind, text in blocks if kind == "toml"))["project"]
-    sources = {text.partition("\n")[0][2:].removesuffix(".py"): text for kind, text in blocks if text.startswith("# ")}
+    sources = {found[1]: text for kind, text in blocks if kind == "python" and (found := MODULE.match(text))}
     install(site, project["name"], project["version"], project["entry-points"], sources)
