@@ -15,8 +15,37 @@ sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 import targets
 
 EXAMPLES = int(os.environ.get("HARDNET_MATCH_FUZZ", "25"))  # more of them for a long search
-TOKENS = [b"-1", b"0", b"1e999", b"nan", b"-inf", b"\0", b"../", b"/", b"[", b"{", b'"', b"\n", b"\r", b" ", b"\t", b"=", b","]
-TOKENS += [b"9" * 30, b"[" * 4000, b"{\"a\":" * 4000, b"\xff\xfe", "\u2028é".encode(), b"null", b"true", b"1.5", b"[]", b"{}"]
+TOKENS = [
+    b"-1",
+    b"0",
+    b"1e999",
+    b"nan",
+    b"-inf",
+    b"\0",
+    b"../",
+    b"/",
+    b"[",
+    b"{",
+    b'"',
+    b"\n",
+    b"\r",
+    b" ",
+    b"\t",
+    b"=",
+    b",",
+]
+TOKENS += [
+    b"9" * 30,
+    b"[" * 4000,
+    b'{"a":' * 4000,
+    b"\xff\xfe",
+    "\u2028é".encode(),
+    b"null",
+    b"true",
+    b"1.5",
+    b"[]",
+    b"{}",
+]
 
 
 @st.composite

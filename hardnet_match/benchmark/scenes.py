@@ -179,7 +179,7 @@ def _listed(source: Path) -> list[str]:
     path = next((path for path in lists if path.is_file()), None)
     if path is None:
         raise DataError(f"{source}: the names of its images are missing: a list.txt beside it, a name a line, in order")
-    names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [line.split()[0] for line in _text(path).splitlines() if line.strip()]
     # Some lists begin with how many names follow.
     return names[1:] if names and names[0] == str(len(names) - 1) else names
 
@@ -207,9 +207,16 @@ def _texts(photos: Path, source: Path) -> Scene:
     return Scene(photos, source, {name: cameras[name] for name in kept}, kept)
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text: {error}") from error
+
+
 def _rows(path: Path, least: int) -> Iterable[tuple[str, str, list[str]]]:
     """Where, name and the other words of every row that is no comment."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue

@@ -71,6 +71,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     name = shown(path)
     try:
         os.fspath(path).encode()
+        if "\0" in os.fspath(path):
+            raise ImageError(f"{name}: no file name holds a NUL")
     except UnicodeEncodeError as error:
         raise ImageError(f"{name}: the file's name is not valid UTF-8; rename it") from error
     try:

@@ -131,6 +131,6 @@ def _rendered(output: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
         truth = json.loads((output / "cameras.json").read_text(encoding="utf-8"))
         there = {"seed": truth["seed"], "size": truth["size"], "views": len(truth["images"])}
         whole = all((output / "images" / name).is_file() for name in truth["images"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return truth if whole and there == asked else None

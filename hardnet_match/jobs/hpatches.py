@@ -93,7 +93,7 @@ def _read(folder: Path, view: str) -> NDArray[np.float32]:
             delimiter = next((mark for mark in ",;" if mark in first), None)
             found = np.loadtxt(path, dtype=np.float32, delimiter=delimiter, ndmin=2)
         rows = np.asarray(found, dtype=np.float32)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # numpy raises anything on a damaged header
         raise DataError(f"{path} holds no descriptors: {error}") from error
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise DataError(f"{path} holds no rows of finite numbers")

@@ -240,5 +240,5 @@ def read_sources(index: str | Path) -> Sources:
         record = json.loads((Path(index) / SOURCES).read_text(encoding="utf-8"))
         images = record["images"]
         return Sources(tuple(Path(path) for path in record["features"]), Path(images) if images else None)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Sources()

@@ -43,7 +43,7 @@ class Ledger:
         for number, line in enumerate(lines):
             try:
                 row = json.loads(line) if line.endswith("\n") else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
                 break

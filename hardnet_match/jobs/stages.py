@@ -64,7 +64,7 @@ def _load(path: Path) -> dict[str, dict[str, Any]]:
     """The record; empty if there is none or it is damaged: the stages are then done again."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(record, dict) or not all(isinstance(entry, dict) for entry in record.values()):
         return {}

@@ -236,7 +236,7 @@ class Codebook:
             shape, found.__dict__["hash"] = (record["words"], record["dim"]), str(record["hash"])
         except FileNotFoundError:
             raise StoreError(f"{place}: no codebook there") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(f"{path}: not a readable codebook: {error}") from error
         if found.centroids.shape != shape:
             raise StoreError(f"{place / 'centroids.npy'}: {found.centroids.shape}, not as {path} says")

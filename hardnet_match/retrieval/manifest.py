@@ -67,7 +67,7 @@ class Manifest:
             return found
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{folder}: no index there") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise StoreError(f"{path}: not a readable manifest of an index: {error}") from error
 
     def write(self, folder: Path) -> None:

@@ -20,15 +20,20 @@ from pathlib import Path
 from typing import Any
 
 _PAGE = 4096
-_BEGIN = b"hmjrnl-b"  # an append was under way: cut the file back to its old size
-_COMMIT = b"hmjrnl-c"  # the append was complete: put these pages in place
-_HEAD = struct.Struct("<8sQQI")  # kind, size of the file, number of pages, CRC-32 of the pages
+_BEGIN = b"hmjrnl-B"  # an append was under way: cut the file back to its old size
+_COMMIT = b"hmjrnl-C"  # the append was complete: put these pages in place
+_OLD_KINDS = {b"hmjrnl-b": _BEGIN, b"hmjrnl-c": _COMMIT}  # as 0.1 wrote them: the checksum was of the pages alone
+_HEAD = struct.Struct("<8sQQI")  # kind, size of the file, number of pages, CRC-32 of these and the pages
 _PAGE_HEAD = struct.Struct("<QI")  # offset, length
 
 
 def journal_path(path: Path) -> Path:
     """Where the journal of a file lies."""
     return path.with_name(path.name + ".journal")
+
+
+def _checksum(kind: bytes, size: int, pages: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(_HEAD.pack(kind, size, pages, 0)))
 
 
 def recover(path: Path) -> None:
@@ -45,7 +50,8 @@ def recover(path: Path) -> None:
     if path.exists() and len(blob) >= _HEAD.size:
         kind, size, pages, checksum = _HEAD.unpack_from(blob)
         body = blob[_HEAD.size :]
-        if kind in (_BEGIN, _COMMIT) and zlib.crc32(body) == checksum:
+        expected = zlib.crc32(body) if kind in _OLD_KINDS else _checksum(kind, size, pages, body)
+        if _OLD_KINDS.get(kind, kind) in (_BEGIN, _COMMIT) and expected == checksum:
             with open(path, "r+b") as file:
                 _apply(file, body, pages)
                 file.truncate(size)
@@ -101,7 +107,7 @@ class JournaledFile(io.RawIOBase):
         part = journal.with_name(journal.name + ".part")
         try:
             with open(part, "wb") as file:
-                file.write(_HEAD.pack(kind, size, pages, zlib.crc32(body)) + body)
+                file.write(_HEAD.pack(kind, size, pages, _checksum(kind, size, pages, body)) + body)
                 if kind == _COMMIT:
                     file.flush()
                     _sync(file)

@@ -20,8 +20,16 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     """Rows of a log, those whole; a process killed while it wrote leaves half a line at the end."""
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        lines = csv.reader(line.replace("\0", "") for line in file)
+        rows = []
+        while True:
+            try:
+                rows.append(next(lines))
+            except StopIteration:
+                break
+            except csv.Error:  # half a line, or damaged
+                continue
     header, out = rows[0] if rows else [], []
     for row in rows[1:]:
         try:

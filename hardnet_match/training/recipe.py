@@ -297,7 +297,7 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise OptionError(f"{path}: cannot be read as a recipe: {error}") from error
     for change in changes:
         put(values, change)

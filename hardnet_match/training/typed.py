@@ -97,7 +97,7 @@ def put(values: dict[str, Any], change: str) -> None:
         raise OptionError(f"--set {change!r}: write key=value, as schedule.batch=256")
     try:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     place = values
     for part in parts[:-1]:

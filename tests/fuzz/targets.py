@@ -175,6 +175,82 @@ def logs(data: bytes, place: Path) -> None:
     assert len(read_rows(place / REPORTS)) <= len(rows)
 
 
+@target
+def text_features(data: bytes, place: Path) -> None:
+    from hardnet_match.plugins.colmap.text import read_text_features
+
+    lafs, descriptors = read_text_features(_file(place, data))
+    assert len(lafs) == len(descriptors)
+    assert np.isfinite(lafs).all()
+
+
+@target
+def match_list(data: bytes, place: Path) -> None:
+    from hardnet_match.plugins.colmap.text import _blocks
+
+    for _, _, rows in _blocks(_file(place, data)):
+        assert rows.shape[1] == 2
+
+
+@target
+def homography(data: bytes, place: Path) -> None:
+    from hardnet_match.benchmark.sequences import _matrix
+
+    assert np.isfinite(_matrix(_file(place, data))).all()
+
+
+@target
+def annotated_points(data: bytes, place: Path) -> None:
+    pytest = __import__("pytest")
+    pytest.importorskip("scipy")
+    from hardnet_match.benchmark.sequences import _fitted
+
+    assert np.isfinite(_fitted(_file(place, data, "a.mat"))).all()
+
+
+@target
+def scene_texts(data: bytes, place: Path) -> None:
+    from hardnet_match.benchmark.scenes import INTRINSICS, POSES, read_scene
+
+    intrinsics, _, poses = data.partition(b"\0")
+    _file(place, intrinsics, f"known/{INTRINSICS}")
+    _file(place, poses, f"known/{POSES}")
+    for name in ("a.jpg", "b.jpg"):
+        _file(place, b"photo", f"photos/{name}")
+    read_scene(place / "photos", place / "known")
+
+
+@target
+def scene_bundler(data: bytes, place: Path) -> None:
+    from hardnet_match.benchmark.scenes import read_scene
+
+    bundle, _, listed = data.partition(b"\0")
+    _file(place, bundle, "known/bundle.out")
+    _file(place, listed, "known/list.txt")
+    for name in ("a.jpg", "b.jpg"):
+        _file(place, (SEEDS / "picture" / "jpeg").read_bytes(), f"photos/{name}")
+    read_scene(place / "photos", place / "known" / "bundle.out")
+
+
+@target
+def ledger(data: bytes, place: Path) -> None:
+    from hardnet_match.jobs.ledger import Ledger
+
+    path = _file(place, data, "l.jsonl")
+    book = Ledger(path, 1)
+    book.add("key", {"x": 1.0})
+    assert Ledger(path, 1).figures["key"] == {"x": 1.0}
+
+
+@target
+def shard(data: bytes, place: Path) -> None:
+    from hardnet_match.store import Shard
+
+    found = Shard.parse(data.decode("utf-8", "replace"))
+    assert 0 <= found.index < found.of
+    assert Shard.parse(str(found)) == found
+
+
 # JSON ----------------------------------------------------------------------------------------------------------------
 
 
@@ -403,6 +479,27 @@ def make_seeds() -> None:
     np.save(array, np.ones((2, 3), np.float32))
     keep("hpatches_npy", "plain", array.getvalue())
     keep("logs", "plain", "step,loss\n1,2.5\n2,\n3,1e-4\n")
+    keep("text_features", "plain", "1 128\n1.5 2.5 3 0.5" + " 7" * 128 + "\n")
+    keep("match_list", "plain", "a.jpg b.jpg\n0 1\n2 3\n\nb.jpg c.jpg\n4 5\n")
+    keep("homography", "plain", "1 0 5\n0 1 6\n0.001 0 1\n")
+    known = "".join(f"{name} PINHOLE 16 12 20 20 8 6\n" for name in ("a.jpg", "b.jpg"))
+    poses = "".join(f"{name} 1 0 0 0 .1 .2 .3\n" for name in ("a.jpg", "b.jpg"))
+    keep("scene_texts", "plain", f"{known}\0{poses}")
+    camera, point = "500 0 0\n1 0 0\n0 1 0\n0 0 1\n0 0 0\n", "0 0 0 9 9 9 2 0 0 1.5 2.5 1 0 3 4\n"
+    keep("scene_bundler", "plain", f"# Bundle file v0.3\n2 1\n{2 * camera}{point}\0a.jpg\nb.jpg\n")
+    from hardnet_match.jobs.stages import fingerprint
+
+    keep("ledger", "plain", json.dumps({"settings": fingerprint(1)}) + '\n{"key": "a", "x": 2.0}\n')
+    keep("shard", "plain", "3/8")
+    try:
+        from scipy.io import savemat
+    except ImportError:
+        pass
+    else:
+        content = io.BytesIO()
+        corners = np.array([[0, 0, 1], [9, 0, 1], [0, 9, 1], [9, 9, 1]], float)
+        savemat(content, {"validation": {"pts": np.hstack([corners, corners + np.array([1, 2, 0])]).T}})
+        keep("annotated_points", "plain", content.getvalue())
     truth = {"queries": [{"image": "a", "positives": ["b"], "box": [1, 2, 3, 4]}], "apart": True}
     keep("ground_truth", "json", json.dumps(truth))
     keep(
@@ -434,9 +531,7 @@ def make_seeds() -> None:
         out.writestr("set/info.txt", "0 1\n")
         out.writestr("set/../../evil.txt", "x")
     keep("archive", "plain", packed.getvalue())
-    import zlib
-
-    from hardnet_match.store.journal import _COMMIT, _HEAD, _PAGE_HEAD
+    from hardnet_match.store.journal import _COMMIT, _HEAD, _PAGE_HEAD, _checksum
     from hardnet_match.training.checkpoint import FORMAT
 
     body = _PAGE_HEAD.pack(16, 4) + b"abcd"
@@ -445,7 +540,7 @@ def make_seeds() -> None:
         state = {"format": FORMAT, "epoch": 3, "state_dict": {"a": torch.ones(2)}, "optimizer": {}, "step": 4}
         torch.save(state, content, _use_new_zipfile_serialization=zipped)
         keep("checkpoint", label, content.getvalue())
-    keep("journal", "plain", _HEAD.pack(_COMMIT, 5000, 1, zlib.crc32(body)) + body)
+    keep("journal", "plain", _HEAD.pack(_COMMIT, 5000, 1, _checksum(_COMMIT, 5000, 1, body)) + body)
     pixels = np.arange(12 * 16, dtype=np.uint8).reshape(12, 16)
     tags = Image.Exif()
     tags[274] = 6

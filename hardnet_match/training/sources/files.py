@@ -32,7 +32,7 @@ class Files:
         try:
             self._archive = zipfile.ZipFile(path)  # open as long as this object: its list is long to read
             members = {info.filename: info for info in self._archive.infolist() if not info.is_dir()}
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # zipfile raises anything on damaged archives
             raise DataError(f"{path} is neither a folder nor a whole zip: {error}") from error
         roots = {name.split("/")[0] for name in members}
         if len(roots) == 1 and all("/" in name for name in members):
@@ -67,7 +67,9 @@ class Files:
             raise DataError(f"{self.path} has no {name}") from None
         except FileNotFoundError:
             raise DataError(f"{self.path} has no {name}") from None
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except DataError:
+            raise
+        except Exception as error:
             raise DataError(f"{where} cannot be read: {error}") from error
 
     def grey(self, name: str) -> NDArray[np.uint8]:

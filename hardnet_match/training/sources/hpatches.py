@@ -92,7 +92,7 @@ def _listed(file: Path, split: str, part: str) -> list[str]:
         if split not in known:
             raise OptionError(f"{file} has no split {split!r}; it has {', '.join(known)}")
         return [str(name) for name in known[split][part]]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         if isinstance(error, OptionError):
             raise
         raise DataError(f"{file} is not HPatches' splits.json: {error}") from error

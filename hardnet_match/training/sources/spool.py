@@ -65,9 +65,14 @@ class Spool:
             if not line.endswith("\n"):  # the process was killed within it
                 (self.folder / "log").write_text("".join(lines[:number]), encoding="utf-8")
                 break
-            entry = json.loads(line)
-            self.done[entry["key"]] = entry["skipped"]
-            self._counts = {name: entry[name] for name in RECORDS}
+            try:
+                entry = json.loads(line)
+                self.done[str(entry["key"])] = entry["skipped"]
+                self._counts = {name: int(entry[name]) for name in RECORDS}
+            except (ValueError, KeyError, TypeError, RecursionError):  # damaged: it is made anew
+                self.done.clear()
+                self._counts = dict.fromkeys(RECORDS, 0)
+                return False
         return True
 
     def __len__(self) -> int:
