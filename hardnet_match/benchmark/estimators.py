@@ -60,9 +60,7 @@ class Estimator:
             return _usable(poselib.estimate_homography(a, b, options, {})[0])
         import cv2
 
-        if self.name == "magsac":
-            return _usable(cv2.findHomography(a, b, self._usac(self.threshold))[0])
-        return _usable(cv2.findHomography(a, b, cv2.RANSAC, self.threshold, None, _ITERATIONS, _CONFIDENCE)[0])
+        return _usable(cv2.findHomography(a, b, self._flag(), self.threshold, None, _ITERATIONS, _CONFIDENCE)[0])
 
     def relative_pose(self, rays0: NDArray[Any], rays1: NDArray[Any], focal: float) -> Pose | None:
         """(R, t) from the first camera's coordinates to the second's, t of length 1; None where there is none.
@@ -86,12 +84,9 @@ class Estimator:
         import cv2
 
         eye = np.eye(3)
-        if self.name == "magsac":
-            found, mask = cv2.findEssentialMat(a, b, eye, eye, None, None, self._usac(threshold))
-        else:
-            found, mask = cv2.findEssentialMat(
-                a, b, eye, method=cv2.RANSAC, prob=_CONFIDENCE, threshold=threshold, maxIters=_ITERATIONS
-            )
+        found, mask = cv2.findEssentialMat(
+            a, b, eye, method=self._flag(), prob=_CONFIDENCE, threshold=threshold, maxIters=_ITERATIONS
+        )
         if found is None or found.shape[0] < 3 or found.shape[1:] != (3,) or not np.isfinite(found).all():
             return None
         # From five points there may be several matrices, one above the other; the one most points lie ahead of wins.
@@ -110,17 +105,10 @@ class Estimator:
     def _poselib(self) -> dict[str, Any]:
         return {"seed": self.seed, "success_prob": _CONFIDENCE, "max_iterations": _ITERATIONS}
 
-    def _usac(self, threshold: float) -> Any:
-        """What `cv2.USAC_MAGSAC` stands for, with a seed."""
+    def _flag(self) -> int:
         import cv2
 
-        asked = cv2.UsacParams()
-        asked.threshold, asked.confidence, asked.maxIterations = threshold, _CONFIDENCE, _ITERATIONS
-        asked.randomGeneratorState = self.seed
-        asked.sampler, asked.score = cv2.SAMPLING_UNIFORM, cv2.SCORE_METHOD_MAGSAC
-        asked.loMethod, asked.loIterations, asked.loSampleSize = cv2.LOCAL_OPTIM_SIGMA, 10, 50
-        asked.final_polisher, asked.final_polisher_iterations = cv2.MAGSAC, 10
-        return asked
+        return int(cv2.USAC_MAGSAC if self.name == "magsac" else cv2.RANSAC)
 
 
 def has_poselib() -> bool:
