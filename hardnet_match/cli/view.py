@@ -16,6 +16,7 @@ EXAMPLES = common.examples(
     hardnet-match view features.h5 photos/a.jpg -o frames.png
     hardnet-match view features.h5 a.jpg -o frames.png --images photos/ --max 1000 --scores
     hardnet-match view matches.h5 a.jpg b.jpg -o matches.png --features features.h5 --images photos/
+    hardnet-match view out/matches.h5 a.jpg b.jpg -o matches.png --database out/database.db --images photos/
     """
 )
 
@@ -35,7 +36,12 @@ def run(
     features: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Features the matches are of. [default: features.h5 beside]")
     ] = None,
-    most: Annotated[int, typer.Option("--max", min=1, metavar="N", help="Frames at most, the strongest.")] = 500,
+    database: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Database that verified the matches; others are grey.")
+    ] = None,
+    most: Annotated[
+        int, typer.Option("--max", min=1, metavar="N", help="Frames at most, the strongest; or matches at most.")
+    ] = 500,
     scores: Annotated[bool, typer.Option("--scores", help="Colour by score, purple (weak) to yellow.")] = False,
     orientation: Annotated[bool, typer.Option(help="A stroke along the frame's up.")] = True,
     max_size: Annotated[
@@ -69,7 +75,15 @@ def run(
         what = "keypoints"
     else:
         seen = view_matches(
-            file, image[0], image[1], output, features=features, images=images, max_size=max_size or None
+            file,
+            image[0],
+            image[1],
+            output,
+            features=features,
+            images=images,
+            database=database,
+            most=most,
+            max_size=max_size or None,
         )
         what = "matches"
     text = f"{seen.picture}: {seen.drawn} of {seen.found} {what} of {' and '.join(seen.images)}"

@@ -71,6 +71,8 @@ def draw_pair(
     inliers: NDArray[np.int32] | None = None,
     *,
     height: int = 720,
+    lines: int = 120,
+    ellipses: int = 500,
     caption: bool = False,
 ) -> DrawnPair:
     """Draw the matches of a pair between its photos, these upright as their EXIF tags say.
@@ -79,6 +81,7 @@ def draw_pair(
         features, matches: files that hold them. images: folder of the photos.
         inliers: (M, 2) rows of the keypoints that were verified; without them nobody looked, and all count.
         height: of the photos in the picture, pixels.
+        lines, ellipses: how many inliers have a line, and how many their ellipses, at most.
         caption: write the names and counts below.
 
     Raises:
@@ -99,6 +102,15 @@ def draw_pair(
     good = np.isin(pairs[:, 0].astype(np.int64) * width + pairs[:, 1], kept[:, 0].astype(np.int64) * width + kept[:, 1])
     text = f"{pair[0]} - {pair[1]}: {len(pairs)} matches, {int(good.sum())} verified" if caption else ""
     drawn = draw_matches(
-        pictures[0].pixels, pictures[1].pixels, frames[0], frames[1], pairs, good, height=height, caption=text
+        pictures[0].pixels,
+        pictures[1].pixels,
+        frames[0],
+        frames[1],
+        pairs,
+        good,
+        height=height,
+        max_lines=lines,
+        max_ellipses=ellipses,
+        caption=text,
     )
     return DrawnPair(drawn, len(pairs), int(good.sum()))

@@ -89,7 +89,7 @@ def write_reconstruct_page(
     small = _thumbnails(places.photos, counts.names, out)
     case = Case(**{**case.__dict__, "sharpness": _sharpness(small, set(seen))})
     shown = ReconstructionPage(
-        title=places.photos.resolve().name,
+        title=_title(places.photos),
         verdict=_verdict(summary, models),
         figures=_figures(summary, counts),
         warnings=advice(case),
@@ -107,6 +107,13 @@ def write_reconstruct_page(
         about=_about(summary, options),
     )
     write_page(path, reconstruction_page(shown))
+
+
+def _title(photos: Path) -> str:
+    """The folder's name; where that says nothing, with the one it is in."""
+    path = photos.resolve()
+    plain = path.name.lower() in ("images", "photos", "pictures", "frames")
+    return f"{path.parent.name}/{path.name}" if plain and path.parent.name else path.name
 
 
 def _verdict(summary: ReconstructSummary, models: Sequence[Sequence[str]]) -> str:
@@ -127,13 +134,14 @@ def _figures(summary: ReconstructSummary, counts: PairCounts) -> list[tuple[str,
     figures = [
         ("photos in the model", f"{summary.registered:,}", f"of {summary.images:,}"),
         ("points", f"{summary.points:,}", ""),
-        ("track length", f"{summary.track_length:.2f}", "mean"),
+        ("mean track length", f"{summary.track_length:.2f}", ""),
         ("reprojection error", f"{summary.reprojection_error:.3f}", "px"),
         ("pairs verified", f"{len(verified):,}", f"of {summary.pairs:,}"),
-        ("inliers a pair", f"{middle:,}", "median"),
-        ("keypoints a photo", f"{each:,}", "mean"),
-        ("in all", in_words(sum(summary.seconds.values())), ""),
+        ("inliers a pair, median", f"{middle:,}", ""),
+        ("keypoints a photo", f"{each:,}", ""),
     ]
+    if not summary.reused:
+        figures.append(("in all", in_words(sum(summary.seconds.values())), ""))
     return figures if summary.points else [figures[0], *figures[4:]]
 
 

@@ -13,12 +13,13 @@ from ..errors import OptionError, StoreError
 from ..images import read_image
 from ..report.draw import save_picture
 from ..report.frames import colours_of_scores, draw_frames
+from ..sfm.inliers import inlier_matches
 from ..store import FeatureReader, MatchReader
 from .database import check_belonging
 from .photos import photo_folder
 from .picture import draw_pair
 
-MOST = 500
+MOST, MOST_LINES = 500, 120
 SIDE = 1600
 # Lines one pixel thin are lost on pictures larger than a screen.
 THICK_FROM = 2400
@@ -100,6 +101,8 @@ def view_matches(
     *,
     features: str | Path | None = None,
     images: str | Path | None = None,
+    database: str | Path | None = None,
+    most: int = MOST,
     max_size: int | None = SIDE,
 ) -> ViewSummary:
     """Draw the matches of a pair between its two photos.
@@ -110,11 +113,14 @@ def view_matches(
         output: picture to write; the extension chooses the format.
         features: the file the matches are of; `features.h5` beside them if None.
         images: folder that the names are relative to; looked for around the features file if None.
+        database: COLMAP database that verified them: what it rejected is grey.
+        most: matches whose ellipses are drawn at most; up to `MOST_LINES` of them have a line.
         max_size: height of the picture at most, half of this.
 
     Raises:
         OptionError: there are no such images, or photos or features were not found.
-        StoreError, ImageError, DataError: a file cannot be read or written, or the two are not of one run.
+        StoreError, ImageError, DataError, ReconstructionError: a file cannot be read or written, or they are not of
+            one run.
     """
     source = Path(features) if features is not None else Path(matches).with_name("features.h5")
     if not source.is_file():
@@ -131,10 +137,12 @@ def view_matches(
     with MatchReader(matches) as tentative:
         if pair not in tentative:
             raise OptionError(f"{matches} has no matches of {pair[0]} and {pair[1]}")
-    drawn = draw_pair(source, matches, folder, pair, height=max(64, (max_size or 2 * SIDE) // 2))
+    kept = inlier_matches(database, *pair) if database is not None else None
+    size = max(64, (max_size or 2 * SIDE) // 2)
+    drawn = draw_pair(source, matches, folder, pair, kept, height=size, lines=min(most, MOST_LINES), ellipses=most)
     save_picture(output, drawn.pixels)
     height, width = drawn.pixels.shape[:2]
-    return ViewSummary(str(output), list(pair), drawn.matches, drawn.matches, (width, height))
+    return ViewSummary(str(output), list(pair), drawn.matches, min(drawn.inliers, most), (width, height))
 
 
 def named(given: str | Path, names: Sequence[str], where: str | Path) -> str:

@@ -24,7 +24,7 @@ h2 { scroll-margin-top: 1rem; margin-top: 2.5rem; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(46%, 7.2rem), 1fr)); gap: .6rem; margin: 0; }
 .tiles div { display: flex; flex-direction: column-reverse; justify-content: flex-end; }
 .tiles dt { font-size: .85rem; line-height: 1.25; }
-.tiles dd { font-size: 1.35rem; white-space: nowrap; line-height: 1.25; font-variant-numeric: tabular-nums;
+.tiles dd { font-size: 1.35rem; line-height: 1.25; font-variant-numeric: tabular-nums;
   letter-spacing: -.01em; }
 .tiles small { font-size: .85rem; color: var(--faint); letter-spacing: 0; }
 .warnings { list-style: none; margin: 0; padding: 0; display: grid; gap: .6rem; }
@@ -87,7 +87,7 @@ MOST_NAMED = 100
 def tiles(values: Iterable[tuple[str, str, str]]) -> str:
     """Figures to see at a glance: (name, value, what follows it in small print), plain text."""
     cells = "".join(
-        f'<div class="card"><dt>{escape(name)}</dt><dd>{escape(value)}'
+        f'<div class="card"><dt>{escape(name)}</dt><dd>{escape(value).replace(" ", chr(160))}'
         f"{f' <small>{escape(small)}</small>' if small else ''}</dd></div>"
         for name, value, small in values
     )
