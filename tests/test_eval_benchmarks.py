@@ -20,9 +20,10 @@ from hardnet_match.errors import OptionError, StoreError
 from hardnet_match.images import read_image
 from hardnet_match.jobs.brown import evaluate_brown
 from hardnet_match.jobs.contestants import Field, best, contestants
+from hardnet_match.jobs.evaluate import ProtocolScores, QueryScores, RetrievalScores
 from hardnet_match.jobs.homography import HomographyScores, HomographySummary, evaluate_homography
 from hardnet_match.jobs.ledger import Ledger
-from hardnet_match.jobs.score_tables import homography_tables
+from hardnet_match.jobs.score_tables import homography_tables, retrieval_tables
 from hardnet_match.metrics.patches import fpr95
 from hardnet_match.report.scores import Column, ScoreTable, as_html, as_markdown, as_text
 from hardnet_match.store import FeatureReader
@@ -404,6 +405,16 @@ def test_hpatches_sequences_are_told_apart_by_what_changes() -> None:
     assert tables[1].rows == {"a": [0.5, 0.5], "b": [0.25, 0.0]}
     many = [scores("a", **{f"s{k}": 0.5 for k in range(40)})]
     assert len(homography_tables(HomographySummary("f", 40, {}, many, 1.0))) == 2
+
+
+def test_retrieval_as_tables() -> None:
+    queries = [QueryScores("a.jpg", {"easy": 0.5, "hard": None}, {}, 9, 0.1)]
+    protocols = {"easy": ProtocolScores(0.5, {1: 1.0, 5: None}, 1), "hard": ProtocolScores(None, {1: None, 5: None}, 0)}
+    scores = RetrievalScores("i", "g", "k", "asmk", 1200, 0, False, protocols, 0.1, [], queries)
+    means, by_query = retrieval_tables(scores)
+    assert as_text(means).splitlines()[1].split() == ["easy", "1", "50.00", "100.00", "-"]
+    assert as_text(means).splitlines()[2].split() == ["hard", "0", "-", "-", "-"]
+    assert as_text(by_query).splitlines()[1].split() == ["1.", "a.jpg", "50.00", "-"]
 
 
 def test_tables_mark_the_best() -> None:

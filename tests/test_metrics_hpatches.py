@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -145,12 +146,40 @@ def test_the_verb_reads_what_describe_and_others_write(form: str, tmp_path: Path
     )
     for task in ("verification", "matching", "retrieval"):
         assert summary["figures"][task]["mean"] == pytest.approx(getattr(expected, task)["mean"], abs=2e-3)
+    if form == "npy":
+        check_csv_and_page(arguments, tmp_path, summary)
     plain = CliRunner().invoke(app, ["eval", "hpatches", str(tmp_path / "mine")])
     assert plain.exit_code == 0
     assert "4 sequences (all there are)" in plain.stdout
     told = float(plain.stdout.partition("matching     mAP ")[2].split()[0])
     assert told == pytest.approx(100 * hpatches_figures(sequences).matching["mean"], abs=0.2)
     assert "retrieval" not in plain.stdout
+
+
+def check_csv_and_page(arguments: list[str], tmp_path: Path, summary: dict[str, Any]) -> None:
+    """The benchmark's own files hold the same figures."""
+    places = ["--csv", str(tmp_path / "scores"), "--html", str(tmp_path / "page.html")]
+    assert CliRunner().invoke(app, [*arguments, *places]).exit_code == 0
+    tables = {}
+    for task in ("matching", "verification", "retrieval"):
+        with (tmp_path / "scores" / "mine" / f"{task}.csv").open() as file:
+            tables[task] = list(csv.DictReader(file))
+        assert {(row["descriptor"], row["split"]) for row in tables[task]} == {("mine", "view")}
+    assert len(tables["matching"]) == 3 * 3 * 5  # sequences, noises, images
+    figures = summary["figures"]
+    viewpoint = [float(row["ap"]) for row in tables["matching"] if row["sequence"] == "v_two"]
+    assert np.mean(viewpoint) == pytest.approx(figures["matching"]["viewpoint"], abs=1e-5)
+    assert {row["ima"] for row in tables["matching"]} == {"0"}
+    for row in tables["verification"]:
+        area = row["roc_auc"] if row["method"] == "balanced" else row["pr_ap"]
+        key = f"{row['geom_noise']}/{row['negs']}/{row['method']}"
+        assert float(area) == pytest.approx(figures["verification"][key], abs=1e-5)
+    assert len(tables["verification"]) == 3 * 2 * 2
+    assert np.mean([float(row["map"]) for row in tables["retrieval"]]) == pytest.approx(
+        figures["retrieval"]["mean"], abs=1e-5
+    )
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"{100 * figures['verification']['mean']:.2f}" in page
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -111,10 +111,10 @@ def _tell(
 ) -> int:
     """Write the pages asked for, print the main table or the JSON summary."""
     from ..report.page import write_page
-    from ..report.scores import as_markdown, as_text, scores_page
+    from ..report.scores import as_markdown, as_text
 
     if html is not None:
-        write_page(html, scores_page(title, about, tables))
+        write_scores(html, title, about, tables)
     if markdown is not None:
         parts = [f"{table.title}:\n\n{as_markdown(table)}\n" for table in tables if table.head != "pair"]
         write_page(markdown, "\n".join(parts))
@@ -122,7 +122,16 @@ def _tell(
     return common.finish(found, text, as_json=as_json)
 
 
-def _check_places(*places: Path | None) -> None:
+def write_scores(html: Path, title: str, about: Mapping[str, str], tables: list[ScoreTable]) -> None:
+    """The page of a measurement."""
+    from ..report.page import write_page
+    from ..report.scores import scores_page
+
+    write_page(html, scores_page(title, about, tables))
+
+
+def check_places(*places: Path | None) -> None:
+    """OptionError unless each can be written."""
     for place in places:
         if place is not None:
             common.output_place(place)
@@ -166,7 +175,7 @@ def brown(
     The set is a folder or zip as published, with m50_100000_100000_0.txt, or the name of one, then downloaded.
     """
     common.set_logging(quiet)
-    _check_places(html, markdown)
+    check_places(html, markdown)
     from ..jobs.brown import evaluate_brown
     from ..jobs.score_tables import brown_tables
 
@@ -210,7 +219,7 @@ def homography(
     homography's corner error up to 3, 5 and 10 px. Binary descriptors are compared by Hamming distance.
     """
     common.set_logging(quiet)
-    _check_places(html, markdown)
+    check_places(html, markdown)
     from ..jobs.homography import evaluate_homography
     from ..jobs.score_tables import homography_tables
 
@@ -267,7 +276,7 @@ def pose(
     failed. Beside it the share of matches within a pixel of the true epipolar lines.
     """
     common.set_logging(quiet)
-    _check_places(html, markdown)
+    check_places(html, markdown)
     from ..jobs.pose import evaluate_pose
     from ..jobs.score_tables import pose_tables
 
@@ -316,7 +325,7 @@ def sfm(
     median errors of rotation and position (per cent of the cameras' extent) after alignment.
     """
     common.set_logging(quiet)
-    _check_places(html, markdown)
+    check_places(html, markdown)
     from ..jobs.score_tables import sfm_tables
     from ..jobs.sfm_scores import evaluate_sfm
 

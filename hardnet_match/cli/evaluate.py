@@ -55,6 +55,7 @@ def retrieval(
     features: search.StoredFeatures = None,
     weights: search.QueryWeights = None,
     device: options.Device = "auto",
+    html: benchmarks.Page = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -64,6 +65,7 @@ def retrieval(
     one's own JSON, or a folder of groups. Queries that are boxes are cut out of their photos (--images).
     """
     common.set_logging(quiet)
+    benchmarks.check_places(html)
     from ..jobs.evaluate import evaluate_retrieval
 
     scores = evaluate_retrieval(
@@ -88,6 +90,11 @@ def retrieval(
         lines.append(f"{protocol:8s} mAP {_percent(found.map)}  {precision}  ({found.queries} queries)")
     if scores.missing:
         lines.append(f"{len(scores.missing)} images of the ground truth are not in the index: counted as not found")
+    if html is not None:
+        from ..jobs.score_tables import retrieval_tables
+
+        about = {"index": scores.index, "ground truth": scores.ground_truth, "method": scores.method}
+        benchmarks.write_scores(html, "Retrieval", about, retrieval_tables(scores))
     return common.finish(scores, "\n".join(lines), as_json=json)
 
 
@@ -103,6 +110,13 @@ def hpatches(
     ] = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="a, b, c, full, illum or view.")] = "full",
     device: options.Device = "auto",
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Also write FOLDER/NAME/matching.csv, ... as the hpatches-benchmark has them."
+        ),
+    ] = None,
+    html: benchmarks.Page = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -112,9 +126,19 @@ def hpatches(
     and tough patches; --json has every part of them.
     """
     common.set_logging(quiet)
-    from ..jobs.hpatches import evaluate_hpatches
+    benchmarks.check_places(html)
+    if csv is not None:
+        common.output_place(csv, folder=True)
+    from ..jobs.hpatches import evaluate_hpatches, write_hpatches_csv
 
     found = evaluate_hpatches(descriptors, tasks, split, device=device, quiet=quiet)
+    if csv is not None:
+        write_hpatches_csv(found, csv)
+    if html is not None:
+        from ..jobs.score_tables import hpatches_tables
+
+        about = {"descriptors": found.descriptors, "dimensions": str(found.dim), "sequences": str(found.sequences)}
+        benchmarks.write_scores(html, "HPatches benchmark", about, hpatches_tables(found))
     parts = {
         "verification": found.figures.verification,
         "matching": found.figures.matching,

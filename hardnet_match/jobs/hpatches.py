@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,55 @@ def evaluate_hpatches(
     dim = sequences[names[0]]["ref"].shape[1]
     seconds = round(time.perf_counter() - started, 3)
     return HPatchesSummary(str(folder), None if tasks is None else split, len(names), dim, figures, seconds)
+
+
+def write_hpatches_csv(found: HPatchesSummary, folder: str | Path, descriptor: str | None = None) -> Path:
+    """Write figures as the public benchmark's toolbox keeps them, so that its tables take them in.
+
+    Args:
+        found: what was measured.
+        folder: of the scores of all descriptors; made if its parent exists.
+        descriptor: name of this one's subfolder and in its rows; the name of the folder of descriptors if None.
+
+    Returns:
+        `folder/DESCRIPTOR` with `matching.csv`, `verification.csv` and `retrieval.csv` (the latter two where there
+        were task files). Columns that are not measured here are empty. A file that was there is replaced.
+
+    Raises:
+        OptionError: the folder cannot be made.
+    """
+    name = descriptor or Path(found.descriptors).resolve().name
+    place = Path(folder) / name
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{place}: the folder cannot be made ({error.strerror})") from error
+    split = found.split or "full"
+    matching = [
+        [name, split, sequence, noise, 0, image, precision, "", ""]
+        for sequence, noises in found.figures.pairs.items()
+        for noise, values in noises.items()
+        for image, precision in enumerate(values, 1)
+    ]
+    _table(place / "matching.csv", "descriptor,split,sequence,geom_noise,ima,imb,ap,auc,sr", matching)
+    verification = []
+    for key, value in found.figures.verification.items():
+        if key.count("/") == 2:
+            noise, negatives, method = key.split("/")
+            areas = ["", "", value] if method == "balanced" else ["", value, ""]
+            verification.append([name, split, negatives, noise, method, *areas, "", ""])
+    if verification:
+        head = "descriptor,split,negs,geom_noise,method,pr_auc,pr_ap,roc_auc,numpos,numneg"
+        _table(place / "verification.csv", head, verification)
+        noises = [key for key in found.figures.retrieval if key != "mean"]
+        retrieval = [[name, split, noise, "pools", "", found.figures.retrieval[noise]] for noise in noises]
+        _table(place / "retrieval.csv", "descriptor,split,geom_noise,method,mauc,map", retrieval)
+    return place
+
+
+def _table(path: Path, head: str, rows: list[list[Any]]) -> None:
+    lines = [head, *(",".join(f"{v:.6f}" if isinstance(v, float) else str(v) for v in row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _read(folder: Path, view: str) -> NDArray[np.float32]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..report.scores import Column, ScoreTable
 from .brown import BrownSummary
+from .evaluate import RetrievalScores
 from .homography import HomographySummary
+from .hpatches import HPatchesSummary
 from .pose import PoseSummary
 from .sfm_scores import SfmSummary
 
@@ -20,6 +23,46 @@ def brown_tables(found: BrownSummary) -> list[ScoreTable]:
     columns = (Column("dim", 0, None), Column("FPR95 %", 2, False, share=True))
     rows = {one.label: (one.dim, one.fpr95) for one in found.scores}
     return [ScoreTable(f"{found.set}: {found.pairs:,} pairs", columns, rows, "descriptor")]
+
+
+def hpatches_tables(found: HPatchesSummary) -> list[ScoreTable]:
+    """The three tasks' means, and every part of them."""
+    tasks = {
+        "verification": found.figures.verification,
+        "matching": found.figures.matching,
+        "retrieval": found.figures.retrieval,
+    }
+    there = {name: figures for name, figures in tasks.items() if figures}
+    columns = tuple(Column(f"{name} mAP", 2, share=True) for name in there)
+    label = Path(found.descriptors).name
+    tables = [
+        ScoreTable(f"split {found.split or 'of all there are'}", columns, {label: [f["mean"] for f in there.values()]})
+    ]
+    for name, figures in there.items():
+        parts = {part: (value,) for part, value in figures.items()}
+        tables.append(ScoreTable(name.capitalize(), (Column("per cent", 2, None, share=True),), parts, "part"))
+    return tables
+
+
+def retrieval_tables(found: RetrievalScores) -> list[ScoreTable]:
+    """Means by protocol, and average precision query by query."""
+    ranks = list(dict.fromkeys(k for scores in found.protocols.values() for k in scores.precision))
+    columns = (
+        Column("queries", 0, None),
+        Column("mAP", 2, None, True),
+        *(Column(f"mP@{k}", 2, None, True) for k in ranks),
+    )
+    rows = {
+        name: (scores.queries, scores.map, *(scores.precision.get(k) for k in ranks))
+        for name, scores in found.protocols.items()
+    }
+    names = list(found.protocols)
+    each = {
+        f"{number}. {one.query}": [one.average_precision.get(name) for name in names]
+        for number, one in enumerate(found.queries, 1)
+    }
+    by_query = ScoreTable("Average precision by query", [Column(n, 2, None, True) for n in names], each, "query")
+    return [ScoreTable(f"{found.images:,} images", columns, rows, "protocol"), by_query]
 
 
 def homography_tables(found: HomographySummary) -> list[ScoreTable]:

@@ -8,7 +8,7 @@ are those of the public hpatches-benchmark, in [0, 1].
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -94,11 +94,14 @@ class HPatchesFigures:
         verification: `easy/intra/balanced` (area under ROC), `easy/intra/imbalanced` (average precision), ...,
             `balanced`, and `mean`, of the imbalanced ones; empty without task files.
         retrieval: `easy`, `hard`, `tough`, `mean`, over pools of `POOLS`; empty without task files.
+        pairs: of the matching task, by sequence and by `easy`, `hard`, `tough`: average precision of each of the five
+            images against the reference.
     """
 
     matching: dict[str, float]
     verification: dict[str, float]
     retrieval: dict[str, float]
+    pairs: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
 
 def hpatches_figures(sequences: Sequences, tasks: Tasks | None = None, device: str = "cpu") -> HPatchesFigures:
@@ -114,10 +117,11 @@ def hpatches_figures(sequences: Sequences, tasks: Tasks | None = None, device: s
     """
     names = tuple(sorted(sequences)) if tasks is None else tasks.names
     table = _Table(sequences, names, torch.device(device))
-    matching = _matching(table)
+    pairs = _pairs(table)
+    matching = _matching(pairs)
     if tasks is None:
-        return HPatchesFigures(matching, {}, {})
-    return HPatchesFigures(matching, _verification(table, tasks), _retrieval(table, tasks))
+        return HPatchesFigures(matching, {}, {}, pairs)
+    return HPatchesFigures(matching, _verification(table, tasks), _retrieval(table, tasks), pairs)
 
 
 class _Table:
@@ -164,13 +168,22 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-def _matching(table: _Table) -> dict[str, float]:
-    found: dict[tuple[str, str], list[float]] = {}
+def _pairs(table: _Table) -> dict[str, dict[str, list[float]]]:
+    found: dict[str, dict[str, list[float]]] = {}
     for k, name in enumerate(table.names):
         reference = table.view(k, "ref")
-        for noise in NOISE:
-            precision = [matching_ap(reference, table.view(k, f"{noise}{number}")) for number in range(1, 6)]
-            found.setdefault((noise, name[:1]), []).append(_mean(precision))
+        found[name] = {
+            title: [matching_ap(reference, table.view(k, f"{noise}{number}")) for number in range(1, 6)]
+            for noise, title in NOISE.items()
+        }
+    return found
+
+
+def _matching(pairs: Mapping[str, Mapping[str, list[float]]]) -> dict[str, float]:
+    found: dict[tuple[str, str], list[float]] = {}
+    for name, noises in pairs.items():
+        for noise, title in NOISE.items():
+            found.setdefault((noise, name[:1]), []).append(_mean(noises[title]))
     out = {f"{NOISE[noise]}/{KINDS.get(kind, kind)}": _mean(values) for (noise, kind), values in found.items()}
     kinds = {}
     for kind in sorted({kind for _, kind in found}):
@@ -196,8 +209,8 @@ def _verification(table: _Table, tasks: Tasks) -> dict[str, float]:
             return torch.cat(parts)
 
         figures = verification_map(*(distances(pairs) for pairs in (tasks.positive, tasks.intra, tasks.inter)))
-        for field in ("intra_balanced", "inter_balanced", "intra_imbalanced", "inter_imbalanced"):
-            out[f"{NOISE[noise]}/{field.replace('_', '/')}"] = getattr(figures, field)
+        for part in ("intra_balanced", "inter_balanced", "intra_imbalanced", "inter_imbalanced"):
+            out[f"{NOISE[noise]}/{part.replace('_', '/')}"] = getattr(figures, part)
     for last in ("balanced", "imbalanced"):
         out["mean" if last == "imbalanced" else last] = _mean(v for k, v in out.items() if k.endswith(f"/{last}"))
     return out
