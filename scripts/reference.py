@@ -348,7 +348,7 @@ def _option_row(option: Any) -> str:
     metavar = "" if option.is_flag else f" `{option.metavar or option.type.name.upper()}`"
     default = option.default
     shown = "" if default is None or isinstance(default, bool) or callable(default) else f"{default}"
-    if option.is_flag and option.secondary_opts:
+    if option.is_flag and option.secondary_opts and default is not None:
         shown = "on" if default else "off"
     if option.required:
         shown = "required"

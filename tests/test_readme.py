@@ -26,17 +26,24 @@ PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in (
         "README.md",
+        "docs/reconstruction.md",
+        "docs/python.md",
+        "docs/conventions.md",
         "docs/retrieval.md",
         "docs/training.md",
         "docs/benchmarks.md",
         "docs/results.md",
         "docs/plugins.md",
+        "docs/scale.md",
     )
 }
 README = PAGES["README.md"]
 BLOCKS = {name: re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) for name, text in PAGES.items()}
-# What makes a training run short; everything else is as printed.
+# Pages whose blocks need nothing that another page's made: a test of their own.
+BY_THEMSELVES = ("docs/python.md", "docs/conventions.md")
+# What makes a run short; everything else is as printed.
 SHORT = {
+    "doctor": ["--no-self-test"],
     "finetune": ["--minutes", "0.05"],
     "train": ["--set", "schedule.batch=8", "--set", "schedule.pairs_an_epoch=16", "--set", "schedule.epochs=1"],
 }
@@ -49,7 +56,7 @@ def commands(page: str) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory, rendered: dict[str, Any]) -> Path:
-    """A folder with what the pages take for granted: photos with GPS, one more photo, patches, patch sets."""
+    """A folder with what the pages take for granted: photos with GPS, masks, frames of a video, patches, patch sets."""
     from hardnet_match.training.patchset import PatchSet
 
     folder = tmp_path_factory.mktemp("readme")
@@ -63,6 +70,13 @@ def there(tmp_path_factory: pytest.TempPathFactory, rendered: dict[str, Any]) ->
     (folder / "truth.json").write_text(next(text for kind, text in BLOCKS["docs/retrieval.md"] if kind == "json"))
     (folder / "new-photos").mkdir()
     (folder / "photos" / "h.jpg").rename(folder / "new-photos" / "h.jpg")
+    (folder / "masks").mkdir()
+    hidden = np.full((240, 320), 255, np.uint8)
+    hidden[:, :160] = 0
+    Image.fromarray(hidden).save(folder / "masks" / "a.jpg.png")
+    (folder / "video").mkdir()
+    for number, name in enumerate("bcd"):
+        shutil.copy(folder / "photos" / f"{name}.jpg", folder / "video" / f"{number:05d}.jpg")
     (folder / "sets").mkdir()
     for view, name in enumerate(("liberty", "notredame", "yosemite")):
         pixels = np.asarray(Image.open(rendered["folder"] / f"view_00{view}.jpg").convert("L"))
@@ -107,23 +121,36 @@ def test_pages_that_are_pointed_at_exist() -> None:
             assert ((ROOT / name).parent / target).exists(), f"{name} points at {target}"
 
 
+def run_page(page: str) -> None:
+    """A page's commands, then its Python, of which each block goes on from the one before."""
+    for command in commands(page):
+        result = CliRunner().invoke(app, [*command, *SHORT.get(command[0], [])])
+        assert result.exit_code == 0, f"{page}: {shlex.join(command)}\n{result.output}\n{result.exception!r}"
+    names: dict[str, Any] = {}
+    for kind, text in BLOCKS[page]:
+        needs_hloc = "from hloc import" in text and importlib.util.find_spec("hloc") is None
+        if kind == "python" and not needs_hloc and not MODULE.match(text):
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(compile(text, page, "exec"), names)
+            assert printed.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", BY_THEMSELVES)
+def test_page_by_itself(page: str, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(there)
+    run_page(page)
+
+
 @pytest.mark.slow
 def test_commands_and_python(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(there)
     (there / "site").mkdir()
     monkeypatch.syspath_prepend(there / "site")
     install_page(there / "site", BLOCKS["docs/plugins.md"])
-    for page, blocks in BLOCKS.items():
-        for command in commands(page):
-            result = CliRunner().invoke(app, [*command, *SHORT.get(command[0], [])])
-            assert result.exit_code == 0, f"{page}: {shlex.join(command)}\n{result.output}\n{result.exception!r}"
-        for kind, text in blocks:
-            needs_hloc = "from hloc import" in text and importlib.util.find_spec("hloc") is None
-            if kind == "python" and not needs_hloc and not MODULE.match(text):
-                printed = io.StringIO()
-                with contextlib.redirect_stdout(printed):
-                    exec(compile(text, page, "exec"), {})
-                assert printed.getvalue()
+    for page in [name for name in PAGES if name not in BY_THEMSELVES]:
+        run_page(page)
     assert (there / "out" / "sparse" / "0" / "images.bin").is_file()
     assert (there / "found.html").is_file()
     assert (there / "mine.html").is_file()
