@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser_helpers import ask, console, screenshot
-from page_helpers import large_page, small_page
+from page_helpers import large_page, noise, small_page
+from test_report_search import example as search_example
 
+from hardnet_match.report.matching import MatchingPage, matching_page
 from hardnet_match.report.page import write_page
+from hardnet_match.report.parts import Drawn
+from hardnet_match.report.photos import Photo
 from hardnet_match.report.reconstruction import MOST_BYTES, reconstruction_page
 from hardnet_match.report.space import MOST_CAMERAS, MOST_POINTS
 
@@ -230,3 +234,29 @@ def test_thousands_of_images_stay_bounded(tmp_path: Path) -> None:
     assert drawn > 30_000
     assert (rows, photos) == (1_000, 36)
     assert sideways == [390, 390, []]
+
+
+def test_the_other_pages_fit_a_phone_and_run(tmp_path: Path) -> None:
+    pages = {
+        "search.html": search_example(),
+        "matching.html": matching_page(
+            MatchingPage(
+                HOSTILE,
+                "Good.",
+                [("pairs", "1", "")],
+                [],
+                [Drawn(noise(200, 600), "Best.", HOSTILE, HOSTILE)],
+                [],
+                [HOSTILE, "b.jpg"],
+                np.array([[0, 1]]),
+                np.array([77]),
+                [Photo(HOSTILE, {"keypoints": "5"}, "")],
+                1.0,
+            )
+        ),
+    }
+    for name, html in pages.items():
+        write_page(tmp_path / name, html)
+        assert console(tmp_path / name, dark=True) == []
+        assert ask(tmp_path / name, SIDEWAYS + "return found;", size=(390, 844)) == [390, 390, []]
+        assert ask(tmp_path / name, CONTRAST) == []

@@ -155,6 +155,32 @@ def test_matches_of_two(there: Path) -> None:
     assert "other features" in invoke("matches.h5", "a.jpg", "b.jpg", "-o", "out.png", "--features", "g.h5", code=1)
 
 
+def test_matches_that_a_database_verified(
+    tmp_path: Path, rendered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hardnet_match.sfm.inliers import inlier_matches
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for i in range(2):
+        shutil.copy(rendered["folder"] / f"view_00{i}.jpg", tmp_path / "photos")
+    for command in (
+        "extract photos -o features.h5 --preset dog-rootsift --orientation upright --max-keypoints 300 --device cpu",
+        "match features.h5 -o matches.h5 --method mnn --device cpu",
+        "colmap features.h5 matches.h5 --images photos -o database.db --verify",
+    ):
+        result = CliRunner().invoke(app, [*command.split(), "-q"])
+        assert result.exit_code == 0, result.output
+    kept = len(inlier_matches("database.db", "view_000.jpg", "view_001.jpg"))
+    found = json.loads(invoke("matches.h5", "view_000.jpg", "view_001.jpg", "-o", "all.png", "--json"))
+    assert found["drawn"] == found["found"] > kept > 30
+    pair = ("matches.h5", "view_000.jpg", "view_001.jpg", "--database", "database.db", "--json")
+    assert json.loads(invoke(*pair, "-o", "kept.png"))["drawn"] == kept
+    assert json.loads(invoke(*pair, "-o", "few.png", "--max", "9"))["drawn"] == 9
+    assert marks("few.png").sum() < marks("kept.png").sum() < marks("all.png").sum()
+    assert "cannot read" in invoke("matches.h5", *pair[1:3], "--database", "no.db", "-o", "x.png", code=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
