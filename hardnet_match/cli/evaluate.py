@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import benchmarks, common, options, search
+from . import benchmarks, common, comparison, options, search
 from .common import verb
 
 NAME = "eval"
@@ -55,7 +55,7 @@ def retrieval(
     features: search.StoredFeatures = None,
     weights: search.QueryWeights = None,
     device: options.Device = "auto",
-    html: benchmarks.Page = None,
+    html: comparison.Page = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -65,7 +65,7 @@ def retrieval(
     one's own JSON, or a folder of groups. Queries that are boxes are cut out of their photos (--images).
     """
     common.set_logging(quiet)
-    benchmarks.check_places(html)
+    comparison.check_places(html)
     from ..jobs.evaluate import evaluate_retrieval
 
     scores = evaluate_retrieval(
@@ -94,7 +94,7 @@ def retrieval(
         from ..jobs.score_tables import retrieval_tables
 
         about = {"index": scores.index, "ground truth": scores.ground_truth, "method": scores.method}
-        benchmarks.write_scores(html, "Retrieval", about, retrieval_tables(scores))
+        comparison.write_scores(html, "Retrieval", about, retrieval_tables(scores))
     return common.finish(scores, "\n".join(lines), as_json=json)
 
 
@@ -116,7 +116,7 @@ def hpatches(
             metavar="FOLDER", help="Also write FOLDER/NAME/matching.csv, ... as the hpatches-benchmark has them."
         ),
     ] = None,
-    html: benchmarks.Page = None,
+    html: comparison.Page = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -126,7 +126,7 @@ def hpatches(
     and tough patches; --json has every part of them.
     """
     common.set_logging(quiet)
-    benchmarks.check_places(html)
+    comparison.check_places(html)
     if csv is not None:
         common.output_place(csv, folder=True)
     from ..jobs.hpatches import evaluate_hpatches, write_hpatches_csv
@@ -138,7 +138,7 @@ def hpatches(
         from ..jobs.score_tables import hpatches_tables
 
         about = {"descriptors": found.descriptors, "dimensions": str(found.dim), "sequences": str(found.sequences)}
-        benchmarks.write_scores(html, "HPatches benchmark", about, hpatches_tables(found))
+        comparison.write_scores(html, "HPatches benchmark", about, hpatches_tables(found))
     parts = {
         "verification": found.figures.verification,
         "matching": found.figures.matching,
