@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .adaptation import elongated, shaped, turned, with_surplus
 from .architectures import family_of
 from .descriptors import DESCRIPTORS
 from .devices import choose_device
@@ -26,12 +27,6 @@ from .patches import extract_patches
 from .presets import DEFAULT_PRESET, Composition, compose
 from .pyramid import as_image, patch_pyramid
 from .quantised import can_quantise, quantise
-
-MAX_AXIS_RATIO = 6.0
-"""Frames at least this elongated are dropped, as in AffNet's paper: what they show does not repeat."""
-
-_SURPLUS = 1.05
-"""Frames detected for each one wanted, so that dropping the elongated ones still leaves the number asked for."""
 
 _PARTS = ("detector", "shape", "orientation", "descriptor")
 _LEFT_OUT = {("shape", "none"), ("orientation", "upright")}
@@ -164,12 +159,13 @@ class FeatureExtractor:
         batch = [self._detect(image, mask) for image, mask in zip(images, masks, strict=True)]
         if self.shape is not None:
             for item, shapes in zip(batch, self._run(self.shape, batch), strict=True):
-                item.keep(_adapt(item, shapes))
+                item.lafs = shaped(item.lafs, shapes)
+                item.keep(torch.nonzero(~elongated(shapes))[:, 0])
         for item in batch:
             item.keep(torch.arange(min(len(item.lafs), self.max_keypoints), device=self.device))
         if self.orientation is not None:
             for item, angles in zip(batch, self._run(self.orientation, batch), strict=True):
-                item.lafs = torch.cat([item.lafs[:, :, :2] @ _rotation(angles), item.lafs[:, :, 2:]], dim=2)
+                item.lafs = turned(item.lafs, angles)
         return self._described(batch)
 
     @torch.inference_mode()
@@ -202,19 +198,19 @@ class FeatureExtractor:
         scores = torch.zeros(len(frames), device=self.device)
         item = _Frames(patch_pyramid(pixels), torch.from_numpy(frames).to(self.device), scores, (width, height))
         angles = torch.deg2rad(torch.from_numpy(laf_orientation(frames)).to(self.device))
-        turned = torch.from_numpy(np.broadcast_to(np.asarray(orient, dtype=bool), len(frames)).copy()).to(self.device)
+        wanted = torch.from_numpy(np.broadcast_to(np.asarray(orient, dtype=bool), len(frames)).copy()).to(self.device)
         if adapt:
             circles = make_lafs(frames[:, :, 2], scale_of(frames))
             item.lafs = torch.from_numpy(circles).to(self.device)
             if self.shape is not None and len(frames):
                 shapes = self._run(self.shape, [item])[0]
-                shapes[_elongated(shapes)] = torch.eye(2, device=self.device)
-                item.lafs = torch.cat([item.lafs[:, :, :2] @ shapes, item.lafs[:, :, 2:]], dim=2)
+                shapes[elongated(shapes)] = torch.eye(2, device=self.device)
+                item.lafs = shaped(item.lafs, shapes)
         else:
             angles = torch.zeros_like(angles)
-        if self.orientation is not None and bool(turned.any()):
-            angles = torch.where(turned, self._run(self.orientation, [item])[0], angles)
-        item.lafs = torch.cat([item.lafs[:, :, :2] @ _rotation(angles), item.lafs[:, :, 2:]], dim=2)
+        if self.orientation is not None and bool(wanted.any()):
+            angles = torch.where(wanted, self._run(self.orientation, [item])[0], angles)
+        item.lafs = turned(item.lafs, angles)
         return self._described([item])[0]
 
     # The stages
@@ -228,7 +224,7 @@ class FeatureExtractor:
             if mask.shape != (height, width):
                 raise DataError(f"the mask is {mask.shape}, the image ({height}, {width})")
             allowed = torch.from_numpy(np.ascontiguousarray(mask, dtype=bool)).to(self.device)
-        wanted = self.max_keypoints if self.shape is None else int(self.max_keypoints * _SURPLUS) + 1
+        wanted = self.max_keypoints if self.shape is None else with_surplus(self.max_keypoints)
         lafs, scores = self.detector(image, allowed, wanted)
         return _Frames(patch_pyramid(image), lafs, scores, (width, height))
 
@@ -290,20 +286,3 @@ class FeatureExtractor:
         elif part == "descriptor" and self.precision == "int8":
             raise OptionError(f"the descriptor {opened.name!r} has no 8-bit form; take precision float32 or half")
         return network.to(self.device)
-
-
-def _adapt(item: _Frames, shapes: Tensor) -> Tensor:
-    """Give upright circular frames their affine shapes; returns the rows worth keeping."""
-    item.lafs = torch.cat([item.lafs[:, :, :2] @ shapes, item.lafs[:, :, 2:]], dim=2)
-    return torch.nonzero(~_elongated(shapes))[:, 0]
-
-
-def _elongated(shapes: Tensor) -> Tensor:
-    """(N,) which shapes of determinant one are too elongated."""
-    # Squared Frobenius norm = r + 1 / r for the axis ratio r.
-    return shapes.square().sum(dim=(1, 2)) >= MAX_AXIS_RATIO + 1 / MAX_AXIS_RATIO
-
-
-def _rotation(angles: Tensor) -> Tensor:
-    cos, sin = torch.cos(angles), torch.sin(angles)
-    return torch.stack([cos, sin, -sin, cos], dim=1).reshape(-1, 2, 2)

@@ -6,15 +6,12 @@ import kornia.feature
 import torch
 from torch import Tensor, nn
 
+from ...adaptation import elongated, with_surplus
 from ...errors import OptionError
-from ...extractor import MAX_AXIS_RATIO
 from ...parts import open_part
 from ...presets import DEFAULT_PRESET, compose
 from ...pyramid import as_image
 from .frames import AffineShape, Descriptor, Orientation
-
-_SURPLUS = 1.05
-"""Frames detected for each one wanted, as some are too elongated to keep."""
 
 
 class Detector(nn.Module):
@@ -55,11 +52,11 @@ class Detector(nn.Module):
         return torch.stack([lafs for lafs, _ in found]), torch.stack([responses for _, responses in found])
 
     def _one(self, image: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        wanted = self.num_features if self.aff is None else int(self.num_features * _SURPLUS) + 1
+        wanted = self.num_features if self.aff is None else with_surplus(self.num_features)
         lafs, responses = self.detector(image, mask, wanted)
         if self.aff is not None and len(lafs):
             lafs = self.aff(lafs[None], image)[0]
-            kept = ~_elongated(lafs.detach())
+            kept = ~elongated(lafs.detach()[:, :, :2])
             lafs, responses = lafs[kept], responses[kept]
         lafs, responses = lafs[: self.num_features], responses[: self.num_features]
         if self.ori is not None and len(lafs):
@@ -107,11 +104,3 @@ class LocalFeature(kornia.feature.LocalFeature):  # type: ignore[misc]
             Detector(parts.detector, num_features, affine, turned, detector_weights),
             Descriptor(parts.descriptor, weights),
         )
-
-
-def _elongated(lafs: Tensor) -> Tensor:
-    """(N,) which frames are too long for their width."""
-    axes = lafs[:, :, :2].double()
-    area = torch.linalg.det(axes).abs().clamp(min=1e-12)
-    spread: Tensor = axes.square().sum(dim=(1, 2)) / area
-    return torch.ge(spread, MAX_AXIS_RATIO + 1 / MAX_AXIS_RATIO)

@@ -11,6 +11,7 @@ import torch
 from kornia.feature import get_laf_orientation, laf_is_filled, make_upright, set_laf_orientation
 from torch import Tensor, nn
 
+from ...adaptation import shaped, turned
 from ...inference import CPU_TILE, GPU_TILE
 from ...parts import open_part
 from ...patches import extract_patches
@@ -33,6 +34,9 @@ class _OverFrames(nn.Module):
 
     def _run(self, lafs: Tensor, img: Tensor) -> Tensor:
         """The network's output for every frame of every image, (B * N, ...)."""
+        if getattr(self.network, "of_frames", False):  # a plugin's that looks at frames in an image itself
+            images = [as_image(image[None], image.device) for image in img]
+            return torch.cat([self.network(image, frames) for image, frames in zip(images, lafs, strict=True)])
         size = int(getattr(self.network, "patch_size", 32))
         images = [as_image(image[None], image.device) for image in img]
         patches = torch.cat(
@@ -65,8 +69,8 @@ class AffineShape(_OverFrames):
         filled, safe = _safe(laf)
         upright = make_upright(safe)
         shapes = self._run(upright, img).reshape(*laf.shape[:2], 2, 2)
-        shaped = torch.cat([upright[..., :2] @ shapes, safe[..., 2:]], dim=-1)
-        return torch.where(filled, set_laf_orientation(shaped, get_laf_orientation(safe)), laf)
+        affine = set_laf_orientation(shaped(upright, shapes), get_laf_orientation(safe))
+        return torch.where(filled, affine, laf)
 
 
 class Orientation(_OverFrames):
@@ -84,9 +88,7 @@ class Orientation(_OverFrames):
     def forward(self, laf: Tensor, img: Tensor) -> Tensor:
         filled, safe = _safe(laf)
         angles = self._run(safe, img).reshape(laf.shape[:2])
-        cos, sin = torch.cos(angles), torch.sin(angles)
-        turn = torch.stack([cos, sin, -sin, cos], dim=-1).reshape(*angles.shape, 2, 2)
-        return torch.where(filled, torch.cat([safe[..., :2] @ turn, safe[..., 2:]], dim=-1), laf)
+        return torch.where(filled, turned(safe, angles), laf)
 
 
 class Descriptor(_OverFrames):
