@@ -19,7 +19,7 @@ from hardnet_match.cli import app
 from hardnet_match.errors import OptionError, StoreError
 from hardnet_match.images import read_image
 from hardnet_match.jobs.brown import evaluate_brown
-from hardnet_match.jobs.contestants import Field, best, contestants
+from hardnet_match.jobs.contestants import Contest, best, contestants
 from hardnet_match.jobs.evaluate import ProtocolScores, QueryScores, RetrievalScores
 from hardnet_match.jobs.homography import HomographyScores, HomographySummary, evaluate_homography
 from hardnet_match.jobs.ledger import Ledger
@@ -82,7 +82,7 @@ def test_homography_side_by_side_and_again(sequences: Path, tmp_path: Path) -> N
 
 def test_figures_of_a_pair_are_those_of_its_matches(sequences: Path, tmp_path: Path) -> None:
     """The whole way once more by OpenCV alone: SIFT, brute force, its homography."""
-    options = Field([], ["sift"], keypoints=200)
+    options = Contest([], ["sift"], keypoints=200)
     [one] = evaluate_homography(sequences, options, method="mnn", quiet=True).scores
     images = [read_image(sequences / "front" / f"img{k}.png").pixels for k in (1, 2)]
     sift = cv2.SIFT.create(200, 3, 0.01, 10, 1.6, True)
@@ -101,7 +101,7 @@ def test_figures_of_a_pair_are_those_of_its_matches(sequences: Path, tmp_path: P
 def test_another_seed_is_measured_anew_and_changed_images_too(sequences: Path, tmp_path: Path) -> None:
     folder = tmp_path / "planar"
     shutil.copytree(sequences, folder)
-    options, work = Field([], ["orb"], keypoints=200), tmp_path / "work"
+    options, work = Contest([], ["orb"], keypoints=200), tmp_path / "work"
     first = evaluate_homography(folder, options, work=work, quiet=True)
     other = evaluate_homography(folder, options, work=work, seed=1, quiet=True)
     assert other.scores[0].correct == first.scores[0].correct
@@ -113,7 +113,7 @@ def test_another_seed_is_measured_anew_and_changed_images_too(sequences: Path, t
 
 def test_features_of_others_come_as_a_file(sequences: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    evaluate_homography(sequences, Field([], ["sift"], keypoints=300), work=work, quiet=True)
+    evaluate_homography(sequences, Contest([], ["sift"], keypoints=300), work=work, quiet=True)
     # As hloc writes them: no frames, float16, no settings.
     with FeatureReader(work / "features" / "sift.h5") as ours, h5py.File(tmp_path / "hloc.h5", "w") as theirs:
         for name in ours.names():
@@ -183,13 +183,13 @@ def test_wrong_usage_is_told_in_a_line(sequences: Path, words: list[str], told: 
 def test_labels_name_files(tmp_path: Path) -> None:
     (tmp_path / "f.h5").write_bytes(b"")
     with pytest.raises(OptionError, match="slashes"):
-        contestants(Field([], files={"../f": tmp_path / "f.h5"}))
+        contestants(Contest([], files={"../f": tmp_path / "f.h5"}))
     with pytest.raises(StoreError):
-        evaluate_homography(planar_sequence(tmp_path / "p"), Field([], files={"f": tmp_path / "f.h5"}), quiet=True)
+        evaluate_homography(planar_sequence(tmp_path / "p"), Contest([], files={"f": tmp_path / "f.h5"}), quiet=True)
 
 
 def test_weights_are_for_those_that_have_some() -> None:
-    ours = contestants(Field(["hesaffnet-rootsift", "dog-hardnet"], weights="hardnet-bundled"))
+    ours = contestants(Contest(["hesaffnet-rootsift", "dog-hardnet"], weights="hardnet-bundled"))
     assert [one.source.composition.descriptor for one in ours] == ["rootsift", "hardnet"]
 
 

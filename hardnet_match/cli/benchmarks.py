@@ -120,13 +120,13 @@ def homography(
     from ..jobs.homography import evaluate_homography
     from ..jobs.score_tables import homography_tables
 
-    field = comparison.field_of(
+    contest = comparison.contest_of(
         preset, peers, features, keypoints=keypoints, max_size=max_size or None, weights=weights,
         shape_weights=shape_weights, detector_weights=detector_weights, orientation=orientation,
         orientation_weights=orientation_weights, device=device,
     )  # fmt: skip
     found = evaluate_homography(
-        folder, field, method=method, ratio=ratio, estimator=estimator, threshold=threshold, seed=seed, work=work,
+        folder, contest, method=method, ratio=ratio, estimator=estimator, threshold=threshold, seed=seed, work=work,
         quiet=quiet,
     )  # fmt: skip
     about = {"folder": found.folder, "pairs": str(found.pairs), **comparison.about_of(found.settings)}
@@ -178,13 +178,13 @@ def pose(
     from ..jobs.pose import evaluate_pose
     from ..jobs.score_tables import pose_tables
 
-    field = comparison.field_of(
+    contest = comparison.contest_of(
         preset, peers, features, keypoints=keypoints, max_size=max_size or None, weights=weights,
         shape_weights=shape_weights, detector_weights=detector_weights, orientation=orientation,
         orientation_weights=orientation_weights, device=device,
     )  # fmt: skip
     found = evaluate_pose(
-        folder, field, cameras=cameras, pairs=pairs, shared=shared, method=method, ratio=ratio,
+        folder, contest, cameras=cameras, pairs=pairs, shared=shared, method=method, ratio=ratio,
         estimators=comparison.split(estimator), threshold=threshold, seed=seed, work=work, quiet=quiet,
     )  # fmt: skip
     about = {
@@ -232,13 +232,13 @@ def sfm(
     from ..jobs.score_tables import sfm_tables
     from ..jobs.sfm_scores import evaluate_sfm
 
-    field = comparison.field_of(
+    contest = comparison.contest_of(
         preset, peers, features, keypoints=keypoints, max_size=max_size or None, weights=weights,
         shape_weights=shape_weights, detector_weights=detector_weights, orientation=orientation,
         orientation_weights=orientation_weights, device=device,
     )  # fmt: skip
     found = evaluate_sfm(
-        folder, field, cameras=cameras, method=method, ratio=ratio, mapper=mapper, camera_mode=camera_mode, seed=seed,
+        folder, contest, cameras=cameras, method=method, ratio=ratio, mapper=mapper, camera_mode=camera_mode, seed=seed,
         work=work, quiet=quiet,
     )  # fmt: skip
     about = {"folder": found.folder, "images": str(found.images), "known cameras": found.cameras or "none"}

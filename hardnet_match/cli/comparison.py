@@ -12,7 +12,7 @@ from ..errors import OptionError
 from . import common
 
 if TYPE_CHECKING:
-    from ..jobs.contestants import Field
+    from ..jobs.contestants import Contest
     from ..report.scores import ScoreTable
 
 Names = list[str] | None
@@ -66,14 +66,14 @@ def labelled(values: Names) -> dict[str, Path]:
     return found
 
 
-def field_of(preset: Names, peers: Names, features: Names, **rest: Any) -> Field:
+def contest_of(preset: Names, peers: Names, features: Names, **rest: Any) -> Contest:
     """Who takes part; the default preset if none is named, and none of ours for `none`."""
-    from ..jobs.contestants import Field
+    from ..jobs.contestants import Contest
 
     others = bool(peers or features)
     presets = split(preset) if preset is not None else ["hesaffnet-hardnet"]
     presets = [] if presets == ["none"] and others else presets
-    return Field(presets, split(peers), labelled(features), **rest)
+    return Contest(presets, split(peers), labelled(features), **rest)
 
 
 def tell(

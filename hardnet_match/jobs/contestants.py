@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Field:
+class Contest:
     """The options that say who takes part, and on what terms.
 
     Args:
@@ -59,7 +59,7 @@ class Contestant:
     source: Any  # what has `settings` and `extract_batch`, or the path of a features file
 
 
-def contestants(options: Field) -> list[Contestant]:
+def contestants(options: Contest) -> list[Contestant]:
     """All that take part, ours first.
 
     Raises:
@@ -83,7 +83,7 @@ def contestants(options: Field) -> list[Contestant]:
     return found
 
 
-def _preset(name: str, options: Field) -> FeatureExtractor:
+def _preset(name: str, options: Contest) -> FeatureExtractor:
     parts = compose(name, orientation=options.orientation)
     # One of another package is not in the registry, and may well have weights.
     learned = parts.descriptor not in DESCRIPTORS or DESCRIPTORS[parts.descriptor][1] is not None
@@ -100,7 +100,7 @@ def _preset(name: str, options: Field) -> FeatureExtractor:
 
 
 def file_features(
-    one: Contestant, photos: Path, names: Sequence[str], output: Path, options: Field, quiet: bool
+    one: Contestant, photos: Path, names: Sequence[str], output: Path, options: Contest, quiet: bool
 ) -> dict[str, str]:
     """See that a contestant's features of some photos are on file; those of unchanged photos are kept.
 
@@ -172,7 +172,7 @@ def measured(
     photos: Path,
     names: Sequence[str],
     work: Path,
-    options: Field,
+    options: Contest,
     quiet: bool,
     measure: Callable[[Contestant, Path], Any],
 ) -> tuple[list[Any], dict[str, str]]:

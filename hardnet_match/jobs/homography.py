@@ -28,7 +28,7 @@ from ..metrics.homography import (
 )
 from ..metrics.recall import recall_auc
 from ..store import FeatureReader
-from .contestants import Contestant, Field, contestants, measured, state_of
+from .contestants import Contestant, Contest, contestants, measured, state_of
 from .ledger import Ledger, ledger_place
 from .match import FeatureCache
 from .progress import progress_bar
@@ -80,7 +80,7 @@ class HomographySummary:
 
 def evaluate_homography(
     folder: str | Path,
-    options: Field | None = None,
+    options: Contest | None = None,
     *,
     method: str = "smnn",
     ratio: float = 0.9,
@@ -105,7 +105,7 @@ def evaluate_homography(
         DataError: no pair, or a damaged one.
         StoreError, WeightsError: features or weights that cannot be read.
     """
-    started, options = time.perf_counter(), options or Field()
+    started, options = time.perf_counter(), options or Contest()
     check_matching(method, ratio)
     robust = Estimator(estimator, threshold, seed)
     pairs = read_sequences(folder)

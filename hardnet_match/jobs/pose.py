@@ -18,7 +18,7 @@ from ..matching import match, method_settings
 from ..metrics.pose import DEGREES, epipolar_distance, pose_error, relative_pose
 from ..metrics.recall import recall_auc
 from ..store import FeatureReader, read_pairs
-from .contestants import Contestant, Field, contestants, measured, state_of
+from .contestants import Contestant, Contest, contestants, measured, state_of
 from .homography import check_matching, place_for
 from .ledger import Ledger, ledger_place
 from .match import FeatureCache
@@ -69,7 +69,7 @@ class PoseSummary:
 
 def evaluate_pose(
     folder: str | Path,
-    options: Field | None = None,
+    options: Contest | None = None,
     *,
     cameras: str | Path | None = None,
     pairs: str | Path | None = None,
@@ -100,7 +100,7 @@ def evaluate_pose(
         DataError, ReconstructionError: cameras that are damaged, or no pair.
         StoreError, WeightsError: features or weights that cannot be read.
     """
-    started, options = time.perf_counter(), options or Field()
+    started, options = time.perf_counter(), options or Contest()
     check_matching(method, ratio)
     asked = tuple(dict.fromkeys(estimators)) or ("magsac", *(["poselib"] if has_poselib() else []))
     robust = [Estimator(name, threshold, seed) for name in asked]

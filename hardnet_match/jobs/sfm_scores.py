@@ -14,7 +14,7 @@ from ..images import list_images
 from ..matching import method_settings
 from ..sfm import MAPPERS, compare_cameras, reconstruct
 from ..store import FeatureReader, MatchReader
-from .contestants import Contestant, Field, contestants, measured, state_of
+from .contestants import Contestant, Contest, contestants, measured, state_of
 from .database import make_database
 from .homography import check_matching, place_for
 from .match import match_features
@@ -67,7 +67,7 @@ class SfmSummary:
 
 def evaluate_sfm(
     folder: str | Path,
-    options: Field | None = None,
+    options: Contest | None = None,
     *,
     cameras: str | Path | None = None,
     method: str = "smnn",
@@ -96,7 +96,7 @@ def evaluate_sfm(
         DataError, ReconstructionError: known cameras that are damaged.
         StoreError, WeightsError: features or weights that cannot be read.
     """
-    started, options = time.perf_counter(), options or Field()
+    started, options = time.perf_counter(), options or Contest()
     check_matching(method, ratio)
     if mapper not in MAPPERS:
         raise OptionError(f"mapper {mapper!r} is unknown: choose one of {', '.join(MAPPERS)}")
