@@ -28,7 +28,7 @@ from ..metrics.homography import (
 )
 from ..metrics.recall import recall_auc
 from ..store import FeatureReader
-from .contestants import Contestant, Contest, contestants, measured, state_of
+from .contestants import Contest, Contestant, contestants, measured, state_of
 from .ledger import Ledger, ledger_place
 from .match import FeatureCache
 from .progress import progress_bar

@@ -18,7 +18,7 @@ from ..matching import match, method_settings
 from ..metrics.pose import DEGREES, epipolar_distance, pose_error, relative_pose
 from ..metrics.recall import recall_auc
 from ..store import FeatureReader, read_pairs
-from .contestants import Contestant, Contest, contestants, measured, state_of
+from .contestants import Contest, Contestant, contestants, measured, state_of
 from .homography import check_matching, place_for
 from .ledger import Ledger, ledger_place
 from .match import FeatureCache

@@ -14,7 +14,7 @@ from ..images import list_images
 from ..matching import method_settings
 from ..sfm import MAPPERS, compare_cameras, reconstruct
 from ..store import FeatureReader, MatchReader
-from .contestants import Contestant, Contest, contestants, measured, state_of
+from .contestants import Contest, Contestant, contestants, measured, state_of
 from .database import make_database
 from .homography import check_matching, place_for
 from .match import match_features
