@@ -330,6 +330,17 @@ def test_its_regions_are_ellipses_of_their_moments(site: Path) -> None:
     assert abs(angle - 30) < 3
 
 
+def test_bare_patches_are_described(acme: Path, tmp_path: Path) -> None:
+    import cv2
+
+    patches = np.random.default_rng(0).integers(0, 255, (5 * 24, 24), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "column.png"), patches)
+    done = run("describe", str(tmp_path / "column.png"), "-o", str(tmp_path / "d.npy"), "--descriptor", "mean")
+    assert done.exit_code == 0, done.stderr
+    cells = patches.reshape(5, 4, 6, 4, 6).mean(axis=(2, 4)).reshape(5, 16) / 255
+    np.testing.assert_allclose(np.load(tmp_path / "d.npy"), cells, atol=1e-5)
+
+
 def test_help_looks_for_no_plugins(acme: Path) -> None:
     code = (
         "import importlib.metadata as m, sys\n"

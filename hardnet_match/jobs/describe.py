@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from .. import extensions
 from .. import weights as weight_files
-from ..architectures import Loaded, load_network, open_network
+from ..architectures import load_network, open_network
 from ..devices import choose_device
 from ..errors import DataError, ImageError, OptionError
-from ..inference import run_tiled
+from ..inference import PatchNetwork, run_tiled
+from ..parts import open_part
+from ..presets import CHOICES
 from .patch_input import PatchInput, is_collection, list_columns, open_patches
 from .patch_output import FORMATS, ResultFolder, format_of, write_rows
 from .progress import progress_bar
@@ -41,15 +46,18 @@ class DescribeSummary:
 class _Describer:
     """A descriptor ready to run over inputs of patches."""
 
-    def __init__(self, loaded: Loaded, device: str) -> None:
+    def __init__(self, network: nn.Module, device: str) -> None:
         self.device = choose_device(device)
-        self.network = loaded.network.fused().to(self.device)
-        self.dim = int(getattr(self.network, "dim", 0))
+        network = network.fused() if isinstance(network, PatchNetwork) else network
+        self.network = network.to(self.device)
+        self.size = int(getattr(network, "patch_size", 32))
+        empty = torch.zeros(0, 1, self.size, self.size, device=self.device)
+        self.dim = int(getattr(network, "dim", 0)) or run_tiled(self.network, empty).shape[1]
 
     def rows(
         self, patches: PatchInput, advance: Callable[[int], object] = lambda count: None
     ) -> Iterator[NDArray[np.float32]]:
-        for block in patches.blocks(self.network.patch_size):
+        for block in patches.blocks(self.size):
             yield run_tiled(self.network, block.to(self.device)).cpu().numpy()
             advance(len(block))
 
@@ -76,13 +84,14 @@ def describe_patches(
             `SEQUENCE/ref.png`, ... become `SEQUENCE/ref.csv`, ...; what is there already is kept).
         output: `.csv` and `.txt` (numbers as `%10.5f`, commas or blanks between), `.npy` (N, D) float32 or `.h5`
             (dataset `descriptors` (N, D) float32); for a folder of pictures a folder.
-        descriptor: a network by name; that of the weights, or HardNet, if None.
+        descriptor: a network, or a plugin's descriptor, by name; that of the weights, or HardNet, if None.
         weights: a registered name or a file, instead of the network's own.
         form: of the files in an output folder, one of `FORMATS`; csv if None.
         overwrite: make files of an output folder anew.
 
     Raises:
         OptionError: output and input do not fit together, or a name is unknown.
+        PluginError: a plugin's descriptor cannot be loaded, or fails.
         WeightsError: the weights cannot be read or are no descriptor's.
         ImageError, DataError: the input cannot be read; of a folder, such pictures are skipped and named instead.
         StoreError: the output folder holds results of another network.
@@ -96,12 +105,8 @@ def describe_patches(
     names = list_columns(source) if many else []
     opened = None if many else open_patches(source)
     kind = form or "csv" if many else format_of(target)
-    loaded = _descriptor(descriptor, weights)
-    describer = _Describer(loaded, device)
-    settings = {
-        "descriptor": loaded.architecture.name,
-        "weights": weight_files.file_hash(loaded.source) if loaded.source else None,
-    }
+    network, settings = _descriptor(descriptor, weights)
+    describer = _Describer(network, device)
     skipped: dict[str, str] = {}
     files = reused = count = 0
     if opened is not None:
@@ -127,10 +132,18 @@ def describe_patches(
     return DescribeSummary(str(target), count, describer.dim, files, reused, seconds, settings, skipped)
 
 
-def _descriptor(name: str | None, weights: str | None) -> Loaded:
+def _descriptor(name: str | None, weights: str | None) -> tuple[nn.Module, dict[str, Any]]:
+    """The network, and what the settings of its results say of it."""
+    if name is not None and name not in CHOICES["descriptor"] and name in extensions.names("descriptor"):
+        part = open_part("descriptor", name, weights)
+        if getattr(part.module, "of_frames", False):
+            raise OptionError(f"the descriptor {name!r} looks at frames in an image and cannot describe bare patches")
+        return part.module, {"descriptor": name, "weights": part.weights, "plugin": dict(part.plugin or {})}
     if name is None and weights is not None:
-        return load_network(weights, kind="descriptor")
-    loaded = open_network(name or "hardnet", weights)
+        loaded = load_network(weights, kind="descriptor")
+    else:
+        loaded = open_network(name or "hardnet", weights)
     if loaded.architecture.kind != "descriptor":
         raise OptionError(f"{name} gives the {loaded.architecture.kind} of a patch, no descriptor")
-    return loaded
+    digest = weight_files.file_hash(loaded.source) if loaded.source else None
+    return loaded.network, {"descriptor": loaded.architecture.name, "weights": digest}
