@@ -10,6 +10,7 @@ from browser_helpers import ask, console, screenshot
 from page_helpers import large_page, noise, small_page
 from test_report_search import example as search_example
 
+from hardnet_match.report.finetune import FinetunePage, Row, Strip, finetune_page
 from hardnet_match.report.matching import MatchingPage, matching_page
 from hardnet_match.report.page import write_page
 from hardnet_match.report.parts import Drawn
@@ -255,6 +256,13 @@ def test_the_other_pages_fit_a_phone_and_run(tmp_path: Path) -> None:
             )
         ),
     }
+    rows = [Row("matching mAP", 0.5, 0.6, error=0.01), Row("matches", 10, 12, share=False, lower=None)]
+    strip = Strip([noise(48, 48, seed)[..., 0] for seed in range(3)], HOSTILE)
+    shown = FinetunePage(
+        HOSTILE, "Better.", True, rows, [(HOSTILE, "b.jpg", 5, (0.5, 0.6), (3, 4))], [(0, 1.0), (9, 0.5)],
+        [(0, 0.5), (9, 0.6)], 9.0, 0.5, {"seed": "0"}, ["How."], [(HOSTILE, noise(200, 600))], [strip] * 3, [],
+    )  # fmt: skip
+    pages["finetune.html"] = finetune_page(shown)
     for name, html in pages.items():
         write_page(tmp_path / name, html)
         assert console(tmp_path / name, dark=True) == []

@@ -57,6 +57,7 @@ class DemoSummary:
             ("features, matches", f"{run.output}/features.h5, {run.output}/matches.h5"),
             ("COLMAP model", f"{run.output}/sparse/0"),
             ("picture of matches", self.picture),
+            ("page to look at", f"{run.output}/report.html"),
         ]
         return "\n".join(f"{name + ':':{width}}{value}" for name, value in rows)
 

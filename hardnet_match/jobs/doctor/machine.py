@@ -87,12 +87,12 @@ def graphics() -> Iterator[Check]:
 
 def automatic() -> Check:
     """Device and precision that `auto` takes, and what would be faster."""
-    from ...devices import choose_device
+    from ...extractor import FeatureExtractor
 
-    device = choose_device("auto")
-    precision = "half" if device.type == "cuda" else "float32"
-    text = f"device {device}, precision {precision}"
-    if device.type != "cpu":
+    extractor = FeatureExtractor.from_preset()
+    device = extractor.device
+    text = f"device {device}, precision {extractor.precision}"
+    if device.type != "cpu" or extractor.precision == "int8":
         return Check("auto takes", OK, text)
     if importlib.util.find_spec("openvino") is None:
         return Check(
