@@ -1,6 +1,6 @@
 """Draw the pictures of docs/conventions.md.
 
-    python scripts/conventions.py [--only svg]
+    python scripts/conventions.py [--only svg] [-o FOLDER]
 
 The drawings are SVG, written by hand: the same code gives the same bytes. The photos are of the rendered world, with
 frames and patches as the extractor gives them. Numbers in the drawings come from the package's own functions.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hardnet_match.frames import laf_orientation, laf_scale, make_lafs
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "docs" / "pictures"
+FOLDER = ROOT / "docs" / "images"
 
 INK, SOFT, GRID, PAPER = "#1d2733", "#5c6b7a", "#c9d3dc", "#ffffff"
 BLUE, RED, GREEN = "#1f6feb", "#c9372c", "#18794e"
@@ -241,14 +241,15 @@ def main() -> None:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["svg"], help="only the drawings")
+    parser.add_argument("-o", "--output", type=Path, default=FOLDER, help="folder to draw into")
     options = parser.parse_args()
-    FOLDER.mkdir(exist_ok=True)
+    folder: Path = options.output
     for name, draw in DRAWINGS.items():
-        (FOLDER / name).write_text(draw().svg(), encoding="utf-8")
+        (folder / name).write_text(draw().svg(), encoding="utf-8")
     if not options.only:
         from PIL import Image
 
-        Image.fromarray(same_places()).save(FOLDER / "same-places.jpg", quality=80)
+        Image.fromarray(same_places()).save(folder / "same-places.jpg", quality=80)
 
 
 if __name__ == "__main__":
