@@ -107,19 +107,28 @@ def measure(table: Table, arguments: argparse.Namespace) -> None:
 
 
 def losses(markdown: str) -> list[str]:
-    """Figures of a table in which a peer is ahead of all our presets: one line each."""
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line[:1] == "|"]
-    if len(lines) < 3:
+    """Figures of a table in which a peer is ahead of the first of our presets in it: one line each."""
+    lines = [
+        [cell.strip(" *") for cell in line.strip("|").split("|")] for line in markdown.splitlines() if line[:1] == "|"
+    ]
+    told = [line for line in markdown.splitlines() if "**" in line]
+    rows = {row[0]: row[1:] for row in lines[2:]}
+    ours = next((row for label, row in rows.items() if label in PRESETS), None)
+    peers = {label: row for label, row in rows.items() if label not in PRESETS}
+    if ours is None or not peers:
         return []
     found = []
-    for k, column in enumerate(lines[0][1:], 1):
-        best = [row[0] for row in lines[2:] if row[k].startswith("**")]
-        if best and not set(best) & set(PRESETS):
-            value = next(row[k].strip("*") for row in lines[2:] if row[0] == best[0])
-            ours = [(row[0], row[k]) for row in lines[2:] if row[0] in PRESETS and row[k] != "-"]
-            lower = column.endswith(("px", "°", "models")) or column.startswith("position")
-            pick = (min if lower else max)(ours, key=lambda cell: float(cell[1].replace(",", "")), default=("", "none"))
-            found.append(f"{column}: {' and '.join(best)} {value}, ours {pick[1]} at best ({pick[0]})")
+    for k, column in enumerate(lines[0][1:]):
+        if not any(line.split("|")[k + 2].strip().startswith("**") for line in told):
+            continue  # neither more nor less is better, or all are equal
+        sign = -1 if column.endswith(("px", "°", "models")) or column.startswith("position") else 1
+
+        def value(row: list[str], k: int = k, sign: int = sign) -> float:
+            return float("-inf") if row[k] == "-" else sign * float(row[k].replace(",", ""))
+
+        best = max(peers, key=lambda label: value(peers[label]))
+        if value(peers[best]) > value(ours):
+            found.append(f"{column}: {best} {peers[best][k]}, ours {ours[k]}")
     return found
 
 
@@ -189,7 +198,11 @@ def page(arguments: argparse.Namespace) -> str:
         behind = losses(re.split(r"\n\n(?=[^|])", text)[0])
         parts.append(f"### {table.title}\n\n```text\n{words}\n```\n\n{text}\n")
         if behind:
-            parts.append("Where ours is behind:\n\n" + "\n".join(f"- {line}" for line in behind) + "\n")
+            parts.append(
+                "Where our default preset is behind a peer, the best one named:\n\n"
+                + "\n".join(f"- {line}" for line in behind)
+                + "\n"
+            )
     return "\n".join(parts)
 
 

@@ -67,13 +67,11 @@ def test_results_tell_where_ours_is_behind() -> None:
         from results import losses
     finally:
         sys.path.remove(str(SCRIPTS))
-    table = ["| features | good | reproj. px | same |", "|---|---:|---:|---:|"]
-    table += ["| dog-hardnet | 1,050 | 0.5 | **7** |", "| hesaffnet-hardnet | 80 | 0.3 | **7** |"]
-    table += ["| sift | **1,100** | **0.2** | **7** |"]
-    assert losses("\n".join(table)) == [
-        "good: sift 1,100, ours 1,050 at best (dog-hardnet)",
-        "reproj. px: sift 0.2, ours 0.3 at best (hesaffnet-hardnet)",
-    ]
+    table = ["| features | keypoints | good | reproj. px | same |", "|---|---:|---:|---:|---:|"]
+    table += ["| dog-hardnet | 9 | 1,050 | 0.3 | **7** |", "| hesaffnet-hardnet | 8 | **2,000** | - | **7** |"]
+    table += ["| sift | 10 | 1,100 | **0.2** | **7** |", "| orb | 10 | 1,090 | - | 1 |"]
+    assert losses("\n".join(table)) == ["good: sift 1,100, ours 1,050", "reproj. px: sift 0.2, ours 0.3"]
+    assert losses("") == []
 
 
 def test_detectors(sequence: Path) -> None:
