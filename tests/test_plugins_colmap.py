@@ -188,11 +188,17 @@ def test_it_appears_as_a_whole_or_not_at_all(scene: Scene, project: Path, tmp_pa
 
 
 def test_the_project_is_never_written_to(scene: Scene, project: Path, tmp_path: Path) -> None:
-    before = project.read_bytes()
+    theirs = tmp_path / "there" / "theirs.db"
+    theirs.parent.mkdir()
+    shutil.copy(project, theirs)
+    before = theirs.read_bytes()
     with pytest.raises(OptionError, match="is the project itself"):
-        project_with_features(project, scene.features, None, project, overwrite=True)
-    project_with_features(project, scene.features, scene.matches, tmp_path / "new.db", verified=True)
-    assert project.read_bytes() == before
+        project_with_features(theirs, scene.features, None, theirs, overwrite=True)
+    project_with_features(theirs, scene.features, scene.matches, tmp_path / "new.db", verified=True)
+    features_of_project(theirs, tmp_path / "f.h5", tmp_path / "m.h5")
+    assert theirs.read_bytes() == before
+    assert before[18] == 2  # in write-ahead mode, as COLMAP leaves it: even readers make files then
+    assert [path.name for path in theirs.parent.iterdir()] == ["theirs.db"]
 
 
 def test_a_project_in_write_ahead_mode_is_read_whole(scene: Scene, project: Path, tmp_path: Path) -> None:
@@ -506,6 +512,7 @@ def test_by_command(scene: Scene, project: Path, ours: Path, tmp_path: Path) -> 
         (["import", "{t}", "-o", "{t}/f.h5", "--matches", "{t}/m.h5"], "--matches is not for"),
         (["import", "{l}", "-o", "{t}/f.h5"], "--features FILE"),
         (["import", "{p}", "-o", "{t}/none/f.h5"], "does not exist"),
+        (["import", "{f}", "-o", "{t}/f.h5"], "HDF5"),
     ],
 )
 def test_commands_that_cannot_be(scene: Scene, project: Path, tmp_path: Path, arguments: list[str], words: str) -> None:

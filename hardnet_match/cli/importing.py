@@ -88,4 +88,7 @@ def _kind(source: Path) -> str:
     if source.is_dir():
         return "text features"
     with source.open("rb") as file:
-        return "database" if file.read(16) == b"SQLite format 3\0" else "match list"
+        beginning = file.read(16)
+    if beginning.startswith(b"\x89HDF"):
+        raise OptionError(f"{source} is an HDF5 file: this package and hloc read it as it is")
+    return "database" if beginning == b"SQLite format 3\0" else "match list"

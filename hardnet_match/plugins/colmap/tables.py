@@ -65,17 +65,14 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def readable(path: Path) -> str:
-    """The address under which SQLite can read a database.
+    """The address under which SQLite reads a database without leaving anything beside it.
 
-    One in write-ahead mode cannot be opened as usual where nothing may be written beside it; as a still file it can.
+    In write-ahead mode even a reader makes files, unless told that the database stands still: so it does where no log
+    is waiting. Where one is, somebody has it open or died, and the log belongs to it.
     """
-    usual = uri(path, "ro")
-    try:
-        with contextlib.closing(sqlite3.connect(usual, uri=True)) as connection:
-            connection.execute("SELECT name FROM sqlite_master LIMIT 1").fetchall()
-        return usual
-    except sqlite3.OperationalError:
-        return f"{usual}&immutable=1"
+    log = path.with_name(f"{path.name}-wal")
+    waiting = log.is_file() and log.stat().st_size > 0
+    return uri(path, "ro") + ("" if waiting else "&immutable=1")
 
 
 def columns(connection: sqlite3.Connection, table: str, schema: str = "main") -> list[str]:
