@@ -162,7 +162,8 @@ def run_tiled(network: nn.Module, patches: Tensor, tile: int | None = None) -> T
     tile = block or tile or (CPU_TILE if patches.device.type == "cpu" else GPU_TILE)
     with torch.inference_mode():
         if count == 0:
-            return cast(Tensor, network(patches.new_zeros(CPU_TILE, 1, size, size)))[:0].float()
+            # its output without rows, from as few patches as it takes
+            return cast(Tensor, network(patches.new_zeros(CPU_TILE if block else 1, 1, size, size)))[:0].float()
         out: Tensor | None = None
         for start in range(0, count, tile):
             go_on()
