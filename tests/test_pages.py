@@ -1,4 +1,4 @@
-"""Pages point at files and headings that exist; no page is left out of the list of pages; the citation is of this version."""
+"""Pages point at files and headings that exist, the index names them all, the citation is of this version."""
 
 from __future__ import annotations
 
