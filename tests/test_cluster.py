@@ -58,11 +58,16 @@ def wait_until(condition: Any, seconds: float, what: str) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+@pytest.fixture
+def helpers_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes of a cluster import what is beside this file."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)]))
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head and a node of one core each, every one a set of processes of its own; tests add more."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([os.environ["PYTHONPATH"], str(Path(__file__).parent)])
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     from ray.cluster_utils import Cluster
 
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
@@ -133,11 +138,7 @@ def test_a_node_killed_in_the_middle_loses_nothing_and_does_nothing_twice(
     assert list(summary["skipped"]) == ["broken.jpg"]
     assert "was lost" in errors
     assert contents(output) == contents(plain / "f.h5")
-
-
-@needs_ray
-@pytest.mark.slow
-def test_matches_of_a_cluster_are_those_of_one_process(cluster: Any, plain: Path, tmp_path: Path) -> None:
+    # and the matches that the nodes left make are those of one process too
     matches = tmp_path / "m.h5"
     done = start(
         "match", plain / "f.h5", "-o", matches, "--pairs", plain / "pairs.txt", "--ray", cluster.address, "--json"
@@ -150,9 +151,9 @@ def test_matches_of_a_cluster_are_those_of_one_process(cluster: Any, plain: Path
 
 @needs_ray
 @pytest.mark.slow
-def test_work_comes_back_once_whatever_happens_to_workers(cluster: Any, tmp_path: Path) -> None:
+def test_work_comes_back_once_whatever_happens_to_workers(tmp_path: Path, helpers_importable: None) -> None:
     pieces = [[i, i + 1, i + 2] for i in range(0, 60, 3)]  # 13 kills whoever is at it
-    with connected(cluster.address) as crew:
+    with connected("local") as crew:
         given = list(crew.results(Squarer, (str(tmp_path),), pieces))
         done = sorted(pair for each in given if not each.lost for pair in each.result)
         assert done == [(i, i * i) for i in range(60) if i != 13]
@@ -174,7 +175,8 @@ def test_work_comes_back_once_whatever_happens_to_workers(cluster: Any, tmp_path
         for _ in range(5):
             next(slow)
         time.sleep(1)
-        assert len(list(calls.iterdir())) <= 5 + 2 * 2
+        workers = os.cpu_count() or 1
+        assert len(list(calls.iterdir())) <= 5 + 2 * workers
         slow.close()
     import ray
 

@@ -32,7 +32,7 @@ def test_the_shell_commands_run(rendered: dict[str, Any], tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     with FeatureReader(tmp_path / "from-shards.h5") as reader:
         assert reader.names() == ["0.jpg", "1.jpg", "2.jpg"]
-        assert len(reader.shards) == 4
+        assert len(reader.shards) == 2
     with MatchReader(tmp_path / "matches-from-shards.h5") as reader:
         assert len(reader.pairs()) == 3
     assert len(contents(tmp_path / "matches-from-shards.h5")) == 3 * 2 + 1

@@ -110,12 +110,12 @@ def _is_image(group: Any) -> bool:
     return isinstance(group, h5py.Group) and group.get("keypoints", getclass=True) not in (None, h5py.Group)
 
 
-def _images(tree: Tree, *, own: bool) -> list[tuple[str, Any]]:
-    """(name, group) of the images, sorted by name; of a file of ours (`own`) the complete ones.
+def _images(tree: Tree, *, own: bool) -> Iterator[tuple[str, Any]]:
+    """(name, group) of the images, in no order; of a file of ours (`own`) the complete ones.
 
-    Files that a view joins stay closed: its own groups are given.
+    Files that a view joins stay closed: its own groups are given. One group is open at a time, of millions.
     """
-    found, waiting, seen = [], [("", tree.root)], set()
+    waiting, seen = [("", tree.root)], set()
     while waiting:
         prefix, group = waiting.pop()
         if group.id in seen:  # a damaged or hostile file may hold a folder that holds itself
@@ -129,8 +129,7 @@ def _images(tree: Tree, *, own: bool) -> list[tuple[str, Any]]:
             if not kind or (kind == "hard" and not _is_image(child)):
                 waiting.append((f"{prefix}{key}/", child))
             elif not own or kind == "external" or bool(child.attrs.get("complete")):
-                found.append((prefix + key, child))
-    return sorted(found, key=lambda item: item[0])
+                yield prefix + key, child
 
 
 class FeatureReader(Reader):
@@ -157,7 +156,7 @@ class FeatureReader(Reader):
         """Names of the complete images, sorted."""
         if self._names is None:
             with told_plainly(self.path, "list its images"):
-                self._names = [name for name, _ in _images(self._tree, own=self.own)]
+                self._names = sorted(name for name, _ in _images(self._tree, own=self.own))
         return list(self._names)
 
     def groups(self) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import StoreError
 
-OPEN_SHARDS = 64
+OPEN_SHARDS = 256
 """Shards kept open at once: opening one costs milliseconds, and a process has some thousand handles."""
 _SOFT_LINKS = 8
 

@@ -106,23 +106,20 @@ class MatchWriter(Writer):
         group.attrs["complete"] = True
 
 
-def _pair_groups(tree: Tree, *, own: bool) -> list[tuple[tuple[str, str], Any]]:
-    """((name0, name1), group) of every pair, sorted, by the groups' own names where the true ones are not known; of a
-    file of ours (`own`) the complete ones."""
-    found = []
+def _pair_groups(tree: Tree, *, own: bool) -> Iterator[tuple[tuple[str, str], Any]]:
+    """((name0, name1), group) of every pair, in no order, by the groups' own names where the true ones are not known;
+    of a file of ours (`own`) the complete ones."""
     for outer in tree.root:
         first = tree.member(tree.root, outer)
         if not hasattr(first, "keys"):
             continue
         # hloc before 1.3: one level, names joined by '_', which cannot be told apart
-        inside = [((outer, ""), first)] if tree.kind(first, "matches0") else []
-        inside += [((outer, inner), tree.member(first, inner)) for inner in first]
-        for keys, group in inside:
+        for inner in ("", *first):
+            group = tree.member(first, inner) if inner else first
             if not hasattr(group, "keys") or not tree.kind(group, "matches0"):
                 continue
             if not own or bool(group.attrs.get("complete")):
-                found.append((_names(group) or keys, group))
-    return sorted(found, key=lambda item: item[0])
+                yield _names(group) or (outer, inner), group
 
 
 class MatchReader(Reader):
@@ -146,7 +143,7 @@ class MatchReader(Reader):
         """The complete pairs, sorted."""
         if self._pairs is None:
             with told_plainly(self.path, "list its pairs"):
-                self._pairs = [names for names, _ in _pair_groups(self._tree, own=self.own)]
+                self._pairs = sorted(names for names, _ in _pair_groups(self._tree, own=self.own))
         return list(self._pairs)
 
     def groups(self) -> Iterator[tuple[tuple[str, str], Any]]:
@@ -181,6 +178,13 @@ class MatchReader(Reader):
                 if self._find(name1, name0) is None:
                     raise StoreError(f"{self.path} has no matches of {where}")
                 return self.read(name1, name0).swapped()
+            if self._tree.kind(group, "matches0") == "external":  # a view: all of the pair is where this leads
+                found = self._tree.member(group, "matches0")
+                if found is None:
+                    raise StoreError(
+                        f"{self.path}: {where} is no longer in the file that it was joined from; join again"
+                    )
+                group = found.parent
             if self.own and not bool(group.attrs.get("complete", False)):
                 raise StoreError(f"{self.path}: the matches of {where} are not complete; match it again")
             matches0 = self._tree.dataset(group, "matches0")[()]

@@ -22,7 +22,7 @@ class ViewWriter:
 
     A features view has a group an image, with links to the arrays in the file that holds them and a copy of
     `image_size`: programs that walk a file without following links (hloc's listing does) see each image all the same.
-    A matches view has a link a pair.
+    A matches view has a group a pair, with its names and links to the arrays.
 
     Args:
         output: the file; an earlier view there is replaced.
@@ -113,9 +113,14 @@ class ViewWriter:
         import h5py
 
         place = pair_key(*names)
-        if self._h5.get(place, getlink=True) is not None:  # of a pair that differs in '/' and '-' alone
+        if place in self._h5:  # of a pair that differs in '/' and '-' alone
             place = spare_key(*names)
-        self._h5[place] = h5py.ExternalLink(link, group.name)
+        own = self._h5.create_group(place)
+        for key in group:
+            own[key] = h5py.ExternalLink(link, f"{group.name}/{key}")
+        # what lists the pairs does not have to open the files
+        own.attrs["name0"], own.attrs["name1"] = names
+        own.attrs["complete"] = True
 
     def __enter__(self) -> ViewWriter:
         return self
