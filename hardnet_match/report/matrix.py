@@ -58,10 +58,10 @@ def match_matrix(names: Sequence[str], pairs: NDArray[Any], counts: NDArray[Any]
     places = np.outer(sizes, sizes) - np.diag(sizes)
     means = np.where(places > 0, sums / np.maximum(places, 1), 0)
     most = max(float(means.max()), 1.0)
-    level = np.log1p(means) / np.log1p(most)
+    level = np.sqrt(means / most)
     pixels = np.zeros((side, side, 4), np.uint8)
     pixels[..., :3] = INK[::-1]
-    pixels[..., 3] = np.round(np.where(means > 0, 18 + 237 * level, 0))
+    pixels[..., 3] = np.round(np.where(means > 0, 25 + 230 * level, 0))
     if block == 1:
         pixels[np.arange(side), np.arange(side)] = (128, 128, 128, 60)
     done, coded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 9])
