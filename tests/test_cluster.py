@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from hardnet_match.cli import app
 from hardnet_match.errors import ClusterError, OptionError, StoreError
-from hardnet_match.jobs.crew import connected
+from hardnet_match.jobs.cluster import connected
 from hardnet_match.store import FeatureReader
 
 needs_ray = pytest.mark.skipif(

@@ -177,13 +177,13 @@ def shard_of(text: str | None) -> Shard | None:
 
 @contextmanager
 def crew_at(address: str | None, most: int | None, device: str, weights: Sequence[str | None] = ()) -> Iterator[Any]:
-    """The crew of `--ray`, as `jobs.crew.connected`; None without it."""
+    """The crew of `--ray`, as `jobs.cluster.connected`; None without it."""
     if address is None:
         if most is not None:
             raise OptionError("--ray-workers says how many workers --ray ADDRESS may have; give both")
         yield None
         return
-    from ..jobs.crew import connected
+    from ..jobs.cluster import connected
 
     with connected(address, device=device, most=most, weights=[name for name in weights if name]) as crew:
         yield crew

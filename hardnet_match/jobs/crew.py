@@ -8,24 +8,17 @@ Pieces of a lost worker are given to another. They may be computed twice, but co
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
 import logging
-import os
-import signal
 import socket
-import sys
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from .. import __version__
-from ..errors import ClusterError, HardnetMatchError, OptionError
+from ..errors import ClusterError, HardnetMatchError
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -71,7 +64,7 @@ class _Hand:
 
 
 class Crew:
-    """Workers of a Ray cluster this process is connected to; see `connected`.
+    """Workers of a Ray cluster this process is connected to; see `cluster.connected`.
 
     Args:
         device: `cuda` (a GPU a worker) or `cpu` (a core a worker).
@@ -132,7 +125,7 @@ class Crew:
             total = ray.cluster_resources()
         except Exception as error:
             raise ClusterError(
-                f"the Ray cluster is gone ({_short(error)}); the same command goes on from here"
+                f"the Ray cluster is gone ({short(error)}); the same command goes on from here"
             ) from None
         room = int(total.get("GPU" if self.device == "cuda" else "CPU", 0))
         return room if self.most is None else min(room, self.most)
@@ -174,10 +167,10 @@ class Crew:
             if isinstance(cause, HardnetMatchError):
                 raise cause from None
             if not isinstance(cause, MemoryError):
-                raise ClusterError(f"a worker on {hand.where} failed: {_short(cause or error)}") from error
+                raise ClusterError(f"a worker on {hand.where} failed: {short(cause or error)}") from error
             yield from self._lose(hand, waiting, "ran out of memory")
         except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
-            yield from self._lose(hand, waiting, _short(error))
+            yield from self._lose(hand, waiting, short(error))
         else:
             self._failed = 0
             if ref == hand.greeting:
@@ -208,97 +201,6 @@ class Crew:
             yield Given(first.items, None, f"{TRIES} workers were lost while they were at it ({reason})")
             return
         waiting.extendleft(_Piece([item], first.lost + 1) for item in reversed(first.items))
-
-
-@contextmanager
-def connected(
-    address: str, *, device: str = "auto", most: int | None = None, weights: Sequence[str] = ()
-) -> Iterator[Crew]:
-    """A crew on a Ray cluster; on leaving, its workers are ended and this process is no longer connected.
-
-    Args:
-        address: `auto` (the cluster this machine is part of), HOST:PORT of its head, or `local` (a cluster of this
-            machine's cores alone, which ends with it).
-        device: `auto` (GPUs where the cluster has any), `cuda` or `cpu`.
-        most, weights: as `Crew`.
-
-    Raises:
-        OptionError: Ray is not installed, the address is none, or the device is none that a cluster has.
-        ClusterError: there is no such cluster, or it has no GPU where one is asked for.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise OptionError(f"the device of workers on a cluster is auto, cpu or cuda, got {device!r}")
-    if most is not None and most < 1:
-        raise OptionError(f"workers must be 1 or more, got {most}")
-    if importlib.util.find_spec("ray") is None:
-        raise OptionError('working on a Ray cluster needs Ray: pip install "hardnet-match[ray]"')
-    _check_address(address)
-    # Whoever starts a cluster decides whether it reports on its use; one that we start does not.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    aside = contextlib.redirect_stdout(_Aside(sys.stdout))
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with aside, _disconnected_after():
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError, AssertionError) as error:
-            raise ClusterError(
-                f"no Ray cluster at {address!r} ({_short(error)}): start one with `ray start --head`, let this machine "
-                "join it with `ray start --address HOST:PORT`, or take `local`"
-            ) from None
-        with suppress(ValueError):  # not the main thread
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        if device == "cuda" and not gpus:
-            raise ClusterError("the Ray cluster has no GPU; take --device cpu, or auto")
-        crew = Crew("cuda" if gpus and device != "cpu" else "cpu", most, weights)
-        try:
-            yield crew
-        finally:
-            crew.dismiss()
-
-
-@contextmanager
-def _disconnected_after() -> Iterator[None]:
-    import ray
-
-    try:
-        yield
-    finally:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it held back until now
-            ray.shutdown()
-
-
-class _Aside:
-    """Standard output, but for what Ray's threads print there: a summary is to be alone on it."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        """Write, or log, by whose words they are."""
-        if threading.current_thread().name.startswith("ray_"):
-            log.debug("%s", text.rstrip())
-            return len(text)
-        return int(self._stream.write(text))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-def _check_address(address: str) -> None:
-    if address in ("auto", "local"):
-        return
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or "/" in address or not port.isdigit():
-        raise OptionError(f"a Ray cluster is auto, local or HOST:PORT of its head, got {address!r}")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        raise ClusterError(f"nothing answers at {address} ({error}); is the head of the Ray cluster there?") from None
 
 
 def _actor(device: str) -> Any:
@@ -335,7 +237,7 @@ class _Remote:
         return self._worker.work(items)
 
 
-def _short(error: BaseException) -> str:
+def short(error: BaseException) -> str:
     """The line of an error that says most: of a traceback from another machine the last, else the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     if "creation task" in lines[0]:
