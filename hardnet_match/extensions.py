@@ -117,16 +117,20 @@ def _scan(path: tuple[str, ...]) -> dict[str, dict[str, tuple[Extension, ...]]]:
 def _entry_points() -> Iterator[importlib.metadata.EntryPoint]:
     try:
         points = importlib.metadata.entry_points()
-        for group in GROUPS.values():
-            yield from points.select(group=group)
+        yield from [entry for group in GROUPS.values() for entry in points.select(group=group)]
         return
     except Exception as error:  # one package's damaged metadata hides those of all
         log.debug("reading the installed packages one by one: %s", error)
+    seen: set[str] = set()
     for dist in importlib.metadata.distributions():
         try:
-            yield from dist.entry_points
+            name, entries = str(dist.name), list(dist.entry_points)
         except Exception as error:
             log.warning("the installed package at %s has entry points that cannot be read: %s", _place(dist), error)
+            continue
+        if name not in seen:  # of two installations the first on the path is the one that is imported
+            seen.add(name)
+            yield from entries
 
 
 def _place(dist: importlib.metadata.Distribution) -> str:

@@ -45,6 +45,43 @@ PRESETS: dict[str, Composition] = {
 METHODS = ("smnn", "mnn", "snn", "fginn", "adalam")
 """This package's own matching methods; tests hold it against `matching.METHODS`."""
 
+ABOUT: dict[str, dict[str, str]] = {
+    "detector": {
+        "hessian": "determinant of the Hessian: blobs",
+        "dog": "difference of Gaussians: SIFT's blobs",
+        "dog-opencv": "the same by OpenCV, on the CPU",
+        "harris": "Harris corners over scales",
+        "gftt": "Shi-Tomasi corners over scales",
+        "keynet": "Key.Net, learned (weights fetched, or --detector-weights)",
+    },
+    "shape": {
+        "affnet": "AffNet, learned",
+        "baumberg": "second moments of the gradients",
+        "none": "frames stay circles",
+    },
+    "orientation": {
+        "orinet": "OriNet, learned",
+        "dominant": "peak of the gradient histogram, as SIFT",
+        "upright": "none: photos held upright",
+    },
+    "descriptor": {
+        "hardnet": "HardNet, learned, 128 dimensions",
+        "hardnet8": "HardNet8, learned (weights fetched)",
+        "hardnet-ps": "HardNet-PS, learned (weights fetched)",
+        "tfeat": "TFeat, learned (weights fetched)",
+        "hardtfeat": "TFeat with HardNet's loss, learned (weights fetched)",
+        "rootsift": "RootSIFT, 128 dimensions",
+    },
+    "matcher": {
+        "smnn": "mutual nearest neighbours, ratio test both ways",
+        "mnn": "mutual nearest neighbours",
+        "snn": "nearest neighbours, ratio test",
+        "fginn": "ratio test against the nearest elsewhere in the image",
+        "adalam": "neighbours that agree with a local affine map",
+    },
+}
+"""In a few words, for `hardnet-match list`."""
+
 CHOICES: dict[str, tuple[str, ...]] = {
     "detector": ("hessian", "dog", "dog-opencv", "harris", "gftt", "keynet"),
     "shape": ("affnet", "baumberg", "none"),

@@ -20,7 +20,7 @@ from hardnet_match.cli import app
 from hardnet_match.errors import OptionError, PluginError, StoreError
 from hardnet_match.jobs.same_extractor import extractor_like
 from hardnet_match.matching import METHODS
-from hardnet_match.presets import CHOICES, compose
+from hardnet_match.presets import ABOUT, CHOICES, compose
 from hardnet_match.presets import METHODS as NAMES
 from hardnet_match.store import FeatureReader, MatchReader
 
@@ -119,6 +119,7 @@ def picture(seed: int = 0) -> np.ndarray:
 
 def test_names_told_without_imports_are_those_of_the_registries() -> None:
     assert tuple(METHODS) == NAMES
+    assert {part: tuple(words) for part, words in ABOUT.items()} == {**CHOICES, "matcher": NAMES}
 
 
 def test_nothing_is_found_where_nothing_is_installed() -> None:
@@ -219,7 +220,8 @@ def test_damaged_metadata_of_one_package_hides_nobody(acme: Path, caplog: pytest
     install(acme, "garbled", "1", {}, {})
     (acme / "garbled-1.dist-info" / "entry_points.txt").write_text("[hardnet_match.detectors]\nno equals sign here\n")
     extensions._scan.cache_clear()
-    assert "grid" in extensions.installed("detector")
+    assert len(extensions.installed("detector")["grid"]) == 1
+    assert "garbled-1" in caplog.text
     extensions._scan.cache_clear()
 
 
@@ -243,7 +245,8 @@ def test_the_list(acme: Path) -> None:
     assert plain.exit_code == 0
     for names in (*CHOICES.values(), NAMES):
         assert all(f"\n  {name}" in plain.stdout for name in names)
-    assert "grid           acme-parts 1.2.3\n" in plain.stdout
+    assert "grid           acme-parts 1.2.3: Circles on a grid.\n" in plain.stdout
+    assert "mean           acme-parts 1.2.3\n" in plain.stdout
     assert "gone           acme-parts 1.2.3: cannot be used" in plain.stdout
     told = json.loads(run("list", "--json").stdout)
     detectors = {(entry["name"], entry["package"]): entry for entry in told["parts"]["detector"]}

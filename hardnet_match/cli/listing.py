@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import extensions
 from ..errors import PluginError
-from ..presets import CHOICES, METHODS, PRESETS
+from ..presets import ABOUT, CHOICES, METHODS, PRESETS
 from . import common, options
 from .common import verb
 
@@ -40,39 +40,40 @@ def run(json: options.Json = False, quiet: options.Quiet = False) -> int:
     lines = []
     for part, entries in parts.items():
         lines.append(f"--{'method' if part == 'matcher' else part}")
-        lines += [f"  {entry['name']:<14} {_origin(entry)}".rstrip() for entry in entries]
+        lines += [f"  {entry['name']:<14} {_words(entry)}".rstrip() for entry in entries]
     lines += ["--preset", *(f"  {name}" for name in PRESETS)]
     return common.finish({"parts": parts, "presets": list(PRESETS)}, "\n".join(lines), as_json=json, skipped={})
 
 
 def _part(part: str, own: tuple[str, ...]) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = [_entry(name, OWN) for name in own]
+    from .. import __version__
+
+    entries = [_entry(name, OWN, __version__, ABOUT[part][name]) for name in own]
     for name, offers in extensions.installed(part).items():
         for offer in offers:
-            problem = _problem(offer, name in own)
-            entries.append(_entry(name, offer.package, offer.version, problem))
+            about, problem = _looked_at(offer, name in own)
+            entries.append(_entry(name, offer.package, offer.version, about, problem))
     return entries
 
 
-def _entry(name: str, package: str, version: str = "", problem: str | None = None) -> dict[str, Any]:
-    if package == OWN:
-        from .. import __version__ as version
-    return {"name": name, "package": package, "version": version, "problem": problem}
+def _entry(name: str, package: str, version: str, about: str, problem: str | None = None) -> dict[str, Any]:
+    return {"name": name, "package": package, "version": version, "about": about, "problem": problem}
 
 
-def _problem(offer: extensions.Extension, taken: bool) -> str | None:
-    """Why a part of another package cannot be used, if so."""
+def _looked_at(offer: extensions.Extension, taken: bool) -> tuple[str, str | None]:
+    """What another package's part says of itself, and why it cannot be used, if so."""
     if taken:
-        return f"the {offer} is never used: this package has a {offer.part} of that name"
+        return "", f"the {offer} is never used: this package has a {offer.part} of that name"
     try:
         extensions.find(offer.part, offer.name)
-        offer.load()
+        loaded = offer.load()
     except PluginError as error:
-        return str(error)
-    return None
+        return "", str(error)
+    return (getattr(loaded, "__doc__", None) or "").strip().partition("\n")[0], None
 
 
-def _origin(entry: dict[str, Any]) -> str:
+def _words(entry: dict[str, Any]) -> str:
     if entry["package"] == OWN:
-        return ""
-    return f"{entry['package']} {entry['version']}" + (": cannot be used" if entry["problem"] else "")
+        return str(entry["about"])
+    origin = f"{entry['package']} {entry['version']}"
+    return f"{origin}: cannot be used" if entry["problem"] else f"{origin}: {entry['about']}".rstrip(": ")
