@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import OptionError, StoreError
 from ..store import FeatureReader, MatchReader, Shard, ViewWriter
-from ..store.hdf5 import Reader, differences
+from ..store.hdf5 import differences
+from ..store.reader import Reader
 
 _NAMED = 10
 READERS: dict[str, type[FeatureReader] | type[MatchReader]] = {"features": FeatureReader, "matches": MatchReader}

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from ..errors import StoreError
 from ..features import DESCRIPTOR_DTYPES, Features
 from ..frames import MR_SIZE, make_lafs
-from .hdf5 import Reader, Writer, check_name, no_shards, told_plainly
+from .hdf5 import check_name, told_plainly
 from .links import Tree
+from .reader import Reader
+from .writer import Writer, no_shards
 
 _DETECTION_NOISE = 1.0  # pixels; hloc's localisation reads it from the keypoints' attribute `uncertainty`
 

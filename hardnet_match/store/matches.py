@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, StoreError
 from ..features import Matches
-from .hdf5 import Reader, Writer, check_name, no_shards, told_plainly
+from .hdf5 import check_name, told_plainly
 from .links import Tree
+from .reader import Reader
+from .writer import Writer, no_shards
 
 
 def pair_key(name0: str, name1: str) -> str:
