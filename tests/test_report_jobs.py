@@ -302,6 +302,7 @@ def test_photos_are_found_around_the_features_file(run: Path, tmp_path: Path) ->
     names = ["view_000.jpg", "view_001.jpg"]
     assert photo_folder(run / "f.h5", names) == run / "photos"
     assert photo_folder(run / "photos" / "f.h5", names) == run / "photos"
+    assert photo_folder(run / "out" / "features.h5", names) == run / "photos"  # side by side
     assert photo_folder(run / "photos" / "out" / "f.h5", names, run / "photos") == run / "photos"
     assert photo_folder(tmp_path / "f.h5", names) is None
     assert photo_folder(run / "f.h5", []) is None

@@ -15,7 +15,8 @@ def photo_folder(features: str | Path, names: Sequence[str], images: str | Path 
     """The folder that the names are relative to.
 
     Args:
-        features: the features file; without `images` its folder, the folders in it and those above are looked into.
+        features: the features file; without `images` its folder, the one above, and the folders in both are looked
+            into.
         names: of its images.
         images: the folder, if it is known.
 
@@ -34,8 +35,14 @@ def photo_folder(features: str | Path, names: Sequence[str], images: str | Path 
             raise OptionError(f"{folder} has no photo {some[0]!r}; the names are relative to the folder of --images")
         return folder
     here = Path(features).resolve().parent
-    inside = (path for path in sorted(itertools.islice(here.iterdir(), FOLDERS_LOOKED_AT)) if path.is_dir())
-    for place in (here, *inside, here.parent):
+    for place in (here, *_folders(here), here.parent, *_folders(here.parent)):
         if some and all((place / name).is_file() for name in some):
             return place
     return None
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return [path for path in sorted(itertools.islice(place.iterdir(), FOLDERS_LOOKED_AT)) if path.is_dir()]
+    except OSError:  # a folder one may not look into has nothing to show
+        return []

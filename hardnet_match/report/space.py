@@ -19,8 +19,8 @@ LYING = 1.5
 STYLE = """
 .space { --space: #eceef0; --space-line: #0b63b5; --space-strong: #c2410c; display: flex; flex-direction: column; }
 @media (prefers-color-scheme: dark) { .space { --space: #0e1012; --space-line: #5fa8ea; --space-strong: #ffb454; } }
-.space canvas { width: 100%; height: clamp(16rem, min(62vh, 105vw), 34rem); display: block; border-radius: .5rem; cursor: grab;
-  touch-action: none; background: var(--space); border: 1px solid var(--line); }
+.space canvas { width: 100%; height: clamp(16rem, min(62vh, 105vw), 34rem); display: block;
+  border-radius: .5rem; cursor: grab; touch-action: none; background: var(--space); border: 1px solid var(--line); }
 .space canvas:active { cursor: grabbing; }
 .space .told { min-height: 1.45em; margin: .4rem 0; font-size: .92rem; color: var(--faint); }
 .space .do { display: flex; flex-wrap: wrap; gap: .4rem; }
