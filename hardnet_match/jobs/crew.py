@@ -29,6 +29,7 @@ TRIES = 3
 LOOK_AGAIN = 2.0
 PATIENCE = 30.0
 FAILED_STARTS = 10
+"""Workers in a row that do not start, or results of one piece that do not arrive, before the run is given up."""
 
 
 class Worker(Protocol):
@@ -51,6 +52,7 @@ class Given(Generic[Item]):
 class _Piece:
     items: list[Any]
     lost: int = 0
+    gone: int = 0
 
 
 @dataclass
@@ -191,12 +193,23 @@ class Crew:
                 raise ClusterError(f"workers do not start on the cluster: {reason}")
             return
         self.lost += 1
-        pieces = list(hand.pieces.values())
         log.warning("a worker on %s was lost (%s); its work is done again", hand.where, reason)
-        if not pieces:
+        unfinished: list[_Piece] = []
+        again: list[_Piece] = []
+        for ref, piece in hand.pieces.items():
+            try:
+                yield Given(piece.items, ray.get(ref, timeout=PATIENCE))  # it was done before the worker was lost
+            except (ray.exceptions.RayActorError, ray.exceptions.RayTaskError):
+                unfinished.append(piece)
+            except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError):
+                piece.gone += 1  # it was done, but its result was lost with the machine, or does not get through
+                if piece.gone >= FAILED_STARTS:
+                    raise ClusterError(f"results do not come back from the cluster: {reason}") from None
+                again.append(piece)
+        waiting.extendleft(reversed(again + unfinished[1:]))
+        if not unfinished:
             return
-        first, *others = pieces
-        waiting.extendleft(reversed(others))
+        first = unfinished[0]
         if len(first.items) == 1 and first.lost + 1 >= TRIES:
             yield Given(first.items, None, f"{TRIES} workers were lost while they were at it ({reason})")
             return
