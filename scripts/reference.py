@@ -272,6 +272,12 @@ def described(module: Any, name: str, thing: Any, told: dict[int, str]) -> Itera
             yield f"As `{first}` has them: {', '.join(names)}."
 
 
+def _first_sentence(doc: str) -> str:
+    """What a module is, for the contents."""
+    paragraph = " ".join(inspect.cleandoc(doc).partition("\n\n")[0].split())
+    return re.split(r"(?<=[\w`)])[.:;](?= |$)", paragraph)[0]
+
+
 def public(part: Part) -> list[str]:
     """The names a part of the page lists, in its order."""
     module = importlib.import_module(part.module)
@@ -296,7 +302,7 @@ def reference() -> str:
     for part in PARTS:
         module = importlib.import_module(part.module)
         pages += [f"## {part.module}", markdown_of(module.__doc__ or "")]
-        contents.append(f"- [{part.module}](#{slug(part.module)})")
+        contents.append(f"- [{part.module}](#{slug(part.module)}): {_first_sentence(module.__doc__ or '')}")
         for name in public(part):
             thing = getattr(module, name)
             home = told.setdefault(id(thing), part.module) if callable(thing) else part.module
