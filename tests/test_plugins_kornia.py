@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import kornia
 import kornia.feature as KF
 import numpy as np
 import pytest
@@ -23,6 +24,10 @@ from hardnet_match.parts import open_part
 from hardnet_match.plugins.kornia import AffineShape, Descriptor, Detector, LocalFeature, Orientation
 
 COUNT = 60
+OLD = tuple(int(part) for part in kornia.__version__.split(".")[:2]) < (0, 9)
+as_kornia_has_it = pytest.mark.skipif(
+    OLD, reason="kornia before 0.9 samples patches, and fills up detections, otherwise"
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,10 @@ def grey(image: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def feature() -> LocalFeature:
     return LocalFeature(num_features=COUNT).eval()
+
+
+def filled_slots(lafs: Tensor) -> Tensor:
+    return (lafs != 0).flatten(-2).any(dim=-1)
 
 
 # ---- ours in kornia
@@ -68,7 +77,7 @@ def test_a_batch_is_padded_with_frames_that_kornia_knows_as_unfilled(feature: Lo
     with torch.no_grad():
         lafs, responses, descriptors = feature(torch.cat([image, flat]))
         alone = feature(image)
-    filled = KF.laf_is_filled(lafs)
+    filled = filled_slots(lafs)
     assert filled.sum(dim=1).tolist() == [COUNT, 0]
     assert descriptors.shape == (2, COUNT, 128)
     assert (responses[1] == 0).all()
@@ -83,7 +92,7 @@ def test_masks(feature: LocalFeature, image: Tensor) -> None:
         batch = image.expand(len(given), -1, -1, -1)
         with torch.no_grad():
             lafs, _, _ = feature(batch, given)
-        places = lafs[KF.laf_is_filled(lafs)][:, 0, 2]
+        places = lafs[filled_slots(lafs)][:, 0, 2]
         assert len(places) > 10
         assert (places <= image.shape[-1] / 2).all()
 
@@ -122,6 +131,7 @@ def frames(grey: Tensor) -> Tensor:
     return KF.set_laf_orientation(lafs, turn)
 
 
+@as_kornia_has_it
 def test_shape_keeps_what_kornias_keeps(grey: Tensor) -> None:
     """The same weights: our AffNet in our module and in kornia's give the same frames."""
     lafs = frames(grey)
@@ -136,6 +146,7 @@ def test_shape_keeps_what_kornias_keeps(grey: Tensor) -> None:
         assert (Orientation()(zero, grey)[:, -2:] == 0).all()
 
 
+@as_kornia_has_it
 def test_orientation_turns_as_kornias_turns(grey: Tensor) -> None:
     lafs = frames(grey)
     with torch.no_grad():
@@ -144,6 +155,7 @@ def test_orientation_turns_as_kornias_turns(grey: Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=1e-2, rtol=1e-3)
 
 
+@as_kornia_has_it
 def test_descriptors_are_kornias_of_the_same_weights(grey: Tensor) -> None:
     lafs = frames(grey)
     theirs = KF.HardNet(False).eval()
@@ -191,6 +203,7 @@ def test_everything_has_gradients(feature: LocalFeature, grey: Tensor) -> None:
     assert any(one.abs().sum() > 0 for one in gradients)
 
 
+@as_kornia_has_it
 def test_descriptors_have_gradients_of_the_frames(grey: Tensor) -> None:
     lafs = frames(grey).requires_grad_(True)
     descriptor = Descriptor("hardnet").eval()
@@ -264,10 +277,12 @@ def test_kornias_modules_are_parts(name: str, photo: np.ndarray) -> None:
     assert (np.diff(features.scores) <= 0).all()
     assert set(extractor.settings["modules"]) == {part}
     assert extractor.settings[part].endswith(type(module).__name__)
-    if name != "KeyNetDetector":  # of random weights, it sees the border of a flat picture
+    # A KeyNet of random weights sees the border of a flat picture; an old kornia sees features everywhere in it.
+    if name != "KeyNetDetector" and not OLD:
         assert len(extractor.extract(np.zeros((70, 70), np.uint8))) == 0
 
 
+@as_kornia_has_it
 def test_they_do_what_ours_do_with_the_same_weights(photo: np.ndarray) -> None:
     parts = {"shape": KF.LAFAffNetShapeEstimator(False), "orientation": KF.LAFOrienter(32, angle_detector=Dominant())}
     parts["shape"].load_state_dict(open_part("shape", "affnet").module.state_dict())
@@ -288,6 +303,7 @@ def test_baumberg_of_kornia_is_about_ours(photo: np.ndarray) -> None:
         assert np.corrcoef(*ratio)[0, 1] > 0.8
 
 
+@as_kornia_has_it
 def test_a_kornia_detector_gives_as_many_as_are_wanted(photo: np.ndarray) -> None:
     detector = KF.ScaleSpaceDetector(500)
     options = {"detector": detector, "shape": "none", "descriptor": "rootsift"}

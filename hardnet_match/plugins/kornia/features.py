@@ -76,8 +76,8 @@ class LocalFeature(kornia.feature.LocalFeature):  # type: ignore[misc]
 
     Shape:
         - img (B, 1 or 3, H, W) in [0, 1]; mask (1 or B, 1, H, W).
-        - lafs (B, N, 2, 3), responses (B, N), descriptors (B, N, D), N = num_features; kornia's `laf_is_filled` tells
-          the slots that hold a feature.
+        - lafs (B, N, 2, 3), responses (B, N), descriptors (B, N, D), N = num_features; slots that hold no feature have
+          a zero frame (kornia 0.9's `laf_is_filled` tells them).
 
     Raises:
         OptionError, WeightsError, PluginError: as `FeatureExtractor`.

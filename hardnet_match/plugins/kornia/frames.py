@@ -8,7 +8,7 @@ the weights; a slot that no feature fills (a zero frame) stays one.
 from __future__ import annotations
 
 import torch
-from kornia.feature import get_laf_orientation, laf_is_filled, make_upright, set_laf_orientation
+from kornia.feature import get_laf_orientation, make_upright, set_laf_orientation
 from torch import Tensor, nn
 
 from ...adaptation import shaped, turned
@@ -112,6 +112,6 @@ def _safe(lafs: Tensor) -> tuple[Tensor, Tensor]:
     """Which slots are filled, (B, N, 1, 1); and the frames as float32 with a unit frame in the others: zero areas have
     no gradients."""
     lafs = lafs.float()
-    filled = laf_is_filled(lafs)[..., None, None]
+    filled = (lafs != 0).flatten(-2).any(dim=-1)[..., None, None]
     unit = torch.eye(2, 3, device=lafs.device)
     return filled, torch.where(filled, lafs, unit)
