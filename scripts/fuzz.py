@@ -33,7 +33,7 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=["hardnet_match", "targets"]):
-        import targets
+        import targets  # type: ignore[import-not-found]
 
         known = targets.names()
         if asked.list or asked.target not in known:

@@ -36,6 +36,7 @@ PAGES = {
         "docs/results.md",
         "docs/plugins.md",
         "docs/scale.md",
+        "docs/reliability.md",
     )
 }
 README = PAGES["README.md"]
