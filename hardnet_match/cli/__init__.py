@@ -42,7 +42,8 @@ app = typer.Typer(
         "\b\nFirst steps:\n"
         "  hardnet-match demo                          see the whole pipeline at work on a rendered scene\n"
         "  hardnet-match reconstruct photos/ -o out/   a folder of photos to a COLMAP model\n\n"
-        "\b\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 done but images were skipped (named), 130 Ctrl-C."
+        "\b\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 done but images were skipped (named), 130 Ctrl-C,\n"
+        "143 SIGTERM."
     ),
     no_args_is_help=True,
     add_completion=False,
