@@ -140,6 +140,7 @@ def test_page_by_itself(page: str, there: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # all pages but those, one after the other
 def test_commands_and_python(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(there)
     (there / "site").mkdir()
