@@ -84,7 +84,7 @@ def repeatability(
         size0, size1: (width, height) of the images.
         pixels: how far off counts as the same, measured in the image the point is mapped to.
     """
-    back: NDArray[np.float64] = np.linalg.inv(homography)
+    back = np.asarray(np.linalg.inv(homography), dtype=np.float64)
     first = np.asarray(xy0, dtype=np.float64).reshape(-1, 2)
     second = np.asarray(xy1, dtype=np.float64).reshape(-1, 2)
     first = first[in_shared_view(homography, first, size1)]
