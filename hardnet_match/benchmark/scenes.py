@@ -239,6 +239,8 @@ def _camera(model: str, width: int, height: int, params: list[float], where: str
     known = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]
     if model not in known:
         raise DataError(f"{where}: unknown camera model {model!r}; COLMAP has {', '.join(known)}")
+    if not (0 < width < 1 << 31 and 0 < height < 1 << 31):
+        raise DataError(f"{where}: an image of {width}x{height} pixels cannot be")
     camera = pycolmap.Camera(model=model, width=width, height=height, params=params)
     if not camera.verify_params():
         raise DataError(f"{where}: {model} takes {camera.params_info}, got {len(params)} numbers")

@@ -37,12 +37,12 @@ class Ledger:
         """The lines of an earlier run with these settings, up to the first that a killed process left unfinished."""
         if not path.is_file():
             return {}
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        lines = path.read_bytes().splitlines(keepends=True)
         found: dict[str, dict[str, Any]] = {}
         whole = 0
         for number, line in enumerate(lines):
             try:
-                row = json.loads(line) if line.endswith("\n") else None
+                row = json.loads(line) if line.endswith(b"\n") else None
             except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
@@ -52,7 +52,7 @@ class Ledger:
                     return {}
             else:
                 found[str(row.pop("key", ""))] = row
-            whole += len(line.encode())
+            whole += len(line)
         if found and whole < path.stat().st_size:
             with path.open("r+b") as file:
                 file.truncate(whole)

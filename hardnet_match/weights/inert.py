@@ -145,7 +145,28 @@ _NAMES = _allowed_names()
 _PCA_MODULES = ("sklearn.decomposition.pca", "sklearn.decomposition._pca")
 
 
-class InertUnpickler(pickle.Unpickler):
+class _Lines:
+    """A file whose lines are whole: half a name at the end of one that is cut off is no name."""
+
+    def __init__(self, file: Any) -> None:
+        self.read, self._readline = file.read, file.readline
+
+    def readline(self) -> bytes:
+        line: bytes = self._readline()
+        if not line.endswith(b"\n"):
+            raise EOFError("it ends within a line")
+        return line
+
+
+class _Unpickler(pickle._Unpickler):
+    """pickle's unpickler in Python: the one in C makes room for as many remembered objects as a file says, so that a
+    hundred bytes take all memory."""
+
+    def __init__(self, file: Any, **options: Any) -> None:
+        super().__init__(_Lines(file), **options)
+
+
+class InertUnpickler(_Unpickler):
     """A `pickle.Unpickler` whose every name leads to something that cannot act.
 
     `rebuild_tensor` stands for torch's functions of that name; by default torch's own, which checks that a tensor
@@ -186,7 +207,7 @@ class inert_pickle:
 _BUILTINS = {"set": _Call(frozenset), "frozenset": _Call(frozenset), "bytes": _Call(lambda: b"")}
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class _PlainUnpickler(_Unpickler):
     """Knows numpy's arrays and numbers, ordered dicts and sets, and nothing of any framework."""
 
     def find_class(self, module: str, name: str) -> Any:
