@@ -86,7 +86,8 @@ def install(package: Path, environment: Path, full: bool) -> None:
     """Install into a new environment, and use it there."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     python = environment / "bin" / "python"
-    options = [] if full else ["--no-deps", "--no-build-isolation"]
+    # the libraries' own copy of the package, if there is one, must not count as this one
+    options = [] if full else ["--no-deps", "--no-build-isolation", "--ignore-installed"]
     if not full:
         site = subprocess.run(
             [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],

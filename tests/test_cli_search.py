@@ -192,7 +192,9 @@ def test_eval_counts_what_is_missing(place: Path, tmp_path: Path) -> None:
         {"image": "south/0", "positives": ["east/1"]},
     ]
     (tmp_path / "truth.json").write_text(json.dumps({"queries": rows}))
-    result = run("eval", "retrieval", place / "index", "--ground-truth", tmp_path / "truth.json", "--json")
+    result = run(
+        "eval", "retrieval", place / "index", "--ground-truth", tmp_path / "truth.json", "--verify", "9", "--json"
+    )
     assert result.exit_code == 3
     scores = json.loads(result.stdout)
     assert scores["missing"] == ["east/9"]
@@ -203,7 +205,7 @@ def test_eval_counts_what_is_missing(place: Path, tmp_path: Path) -> None:
 
 def test_eval_without_positives_is_no_figure(place: Path, tmp_path: Path) -> None:
     (tmp_path / "truth.json").write_text(json.dumps({"queries": [{"image": "east/0", "easy": [], "hard": ["east/1"]}]}))
-    scores = told("eval", "retrieval", place / "index", "--ground-truth", tmp_path / "truth.json")
+    scores = told("eval", "retrieval", place / "index", "--ground-truth", tmp_path / "truth.json", "--verify", "9")
     assert scores["protocols"]["easy"] == {"map": None, "precision": {"1": None, "5": None, "10": None}, "queries": 0}
     assert scores["protocols"]["hard"]["map"] == 1
     words = good("eval", "retrieval", place / "index", "--ground-truth", tmp_path / "truth.json", "--quiet")

@@ -304,5 +304,7 @@ def test_photos_are_found_around_the_features_file(run: Path, tmp_path: Path) ->
     assert photo_folder(run / "photos" / "f.h5", names) == run / "photos"
     assert photo_folder(run / "out" / "features.h5", names) == run / "photos"  # side by side
     assert photo_folder(run / "photos" / "out" / "f.h5", names, run / "photos") == run / "photos"
-    assert photo_folder(tmp_path / "f.h5", names) is None
+    # a folder deeper, since what lies beside the folder is looked through too, and other tests' photos lie there
+    (tmp_path / "alone").mkdir()
+    assert photo_folder(tmp_path / "alone" / "f.h5", names) is None
     assert photo_folder(run / "f.h5", []) is None

@@ -358,6 +358,6 @@ def test_scripts_are_part_of_the_package() -> None:
     import hardnet_match.report as report
 
     folder = Path(report.__file__).parent
-    listed = (folder.parents[1] / "setup.cfg").read_text(encoding="utf-8")
+    listed = (Path(__file__).parents[1] / "setup.cfg").read_text(encoding="utf-8")
     assert {path.name for path in folder.glob("*.js")} == {"matrix.js", "space.js"}
     assert "report/*.js" in listed
