@@ -1,6 +1,6 @@
 """What a second worker costs: processor time of one process, of two shards side by side, of workers of Ray.
 
-    python scripts/bench_workers.py PHOTOS --work /tmp/workers --max-keypoints 2048 --max-size 1200
+    python scripts/bench_workers.py PHOTOS --work WORK --max-keypoints 2048 --max-size 1200
 
 The same photos are extracted four times, each process with one thread. Processor time is that of every process the
 command started, the cluster's own included; on a busy machine it is nearly what it is on a quiet one, while the time on

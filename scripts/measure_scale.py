@@ -1,6 +1,6 @@
 """What planning for many images needs to know and one machine can measure: bytes, writing, reading, joining, matching.
 
-    python scripts/measure_scale.py --work /tmp/scale
+    python scripts/measure_scale.py --work WORK
 
 Features are made up: files, not what is in them, are measured. Times are processor time of one thread, so that a busy
 machine does not change them much; what a disk or a network adds is not in them. Prints Markdown.
