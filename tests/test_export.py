@@ -307,9 +307,9 @@ def test_the_cpp_example_gives_the_same_descriptors(tmp_path: Path) -> None:
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("no C++ compiler")
-    from torch.utils import cpp_extension
+    from torch.utils.cpp_extension import include_paths, library_paths
 
-    headers, libraries = cpp_extension.include_paths(), cpp_extension.library_paths()
+    headers, libraries = include_paths(), library_paths()
     if not any((Path(folder) / "torch" / "script.h").is_file() for folder in headers):
         pytest.skip("this torch comes without libtorch's headers")
     program = tmp_path / "describe"
