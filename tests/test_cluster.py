@@ -160,7 +160,9 @@ def test_work_comes_back_once_whatever_happens_to_workers(tmp_path: Path, helper
         [lost] = [each for each in given if each.lost]
         assert lost.items == [13]
         assert "3 workers were lost while they were at it" in lost.lost
-        assert crew.lost == 3  # once in its piece, then alone
+        # Once in its piece, then alone. A result that was on its way when its worker died is lost with it: its piece is
+        # then blamed first, at most once for each time that 13 is not alone.
+        assert 3 <= crew.lost <= 5
         with pytest.raises(StoreError, match="99 is not to be squared"):
             list(crew.results(Squarer, (str(tmp_path),), [[1], [99]]))
         with pytest.raises(ClusterError, match="failed: a mistake of ours"):

@@ -98,6 +98,23 @@ def test_every_verb_ends_at_once_with_the_signals_code(sent: str, before: str, w
         assert sent in errors or sent == "SIGINT"
 
 
+_FINALISER = """
+    class Left:
+        def __del__(self):
+            os.kill(os.getpid(), signal.%s)
+            for _ in range(1000): pass
+    Left()"""
+
+
+@pytest.mark.parametrize("sent", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_comes_inside_a_finaliser_is_not_lost(sent: str) -> None:
+    """Python itself drops what is raised there."""
+    program = _VERB % ("signal.signal(signal.SIGINT, signal.default_int_handler)", _FINALISER % sent)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert done.returncode == {"SIGINT": 130, "SIGTERM": 143}[sent], done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     program = _VERB % ("signal.signal(signal.SIGHUP, signal.SIG_IGN)", "os.kill(os.getpid(), signal.SIGHUP); return 5")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

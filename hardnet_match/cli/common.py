@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,6 +85,17 @@ def _noticing_stops() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         handler(signal.SIGINT, frame)
 
+    def swallowed(what: Any) -> None:
+        # Python drops what is raised inside a finaliser or a weak reference's callback, and a signal may come there
+        # as well as anywhere: it is sent again, from outside, until it is heard.
+        if came and issubclass(what.exc_type, KeyboardInterrupt):
+            again = threading.Timer(0.05, os.kill, (os.getpid(), came[-1]))
+            again.daemon = True
+            again.start()
+        else:
+            hook(what)
+
+    hook, sys.unraisablehook = sys.unraisablehook, swallowed
     before = {}
     for name, handler in (("SIGINT", interrupt), ("SIGTERM", stop), ("SIGHUP", stop)):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
@@ -96,6 +108,7 @@ def _noticing_stops() -> Iterator[list[int]]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+        sys.unraisablehook = hook
 
 
 def _told(error: Exception) -> str:
@@ -113,12 +126,17 @@ def complain(message: str) -> None:
     print(f"hardnet-match: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
+class _ToStderr(logging.Handler):
+    """Writes to the stderr of the moment: whoever runs a verb inside a program may have closed an earlier one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def set_logging(quiet: bool) -> None:
     """Logs of the package go to stderr, plainly."""
     logger = logging.getLogger("hardnet_match")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = [_ToStderr()]
     logger.propagate = False
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
 

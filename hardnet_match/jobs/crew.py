@@ -3,7 +3,8 @@
 The process that asked for the work keeps the list of what is to be done and takes the results one by one; workers
 hold nothing that counts. A worker has at most two pieces: one in work, one waiting. Results stay in the memory of
 the machine that made them until they are asked for, so that a slow taker slows the workers down and fills no memory.
-Pieces of a lost worker are given to another. They may be computed twice, but come back once.
+Pieces of a lost worker are given to another. They may be computed twice, but come back once. Items that a worker may
+have died of go to workers that have nothing else, so that no other item is ever blamed for what they do.
 """
 
 from __future__ import annotations
@@ -143,7 +144,10 @@ class Crew:
         # One each first: at the end of the work nobody should hold two pieces while another has none.
         for depth in range(1, IN_HAND + 1):
             for hand in self._hands:
-                if waiting and hand.greeting is None and len(hand.pieces) < depth:
+                if not waiting or hand.greeting is not None or len(hand.pieces) >= depth:
+                    continue
+                suspect = waiting[0].lost or any(piece.lost for piece in hand.pieces.values())
+                if not (suspect and hand.pieces):
                     piece = waiting.popleft()
                     hand.pieces[hand.actor.work.remote(piece.items)] = piece
 
