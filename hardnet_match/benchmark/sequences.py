@@ -3,7 +3,7 @@
 - HPatches (Balntas et al., CVPR 2017): `1.ppm`, ..., `6.ppm` with `H_1_2`, ..., `H_1_6`;
 - Oxford (Mikolajczyk et al., IJCV 2005): `img1.ppm`, ..., with `H1to2p`, ..., `H1to6p`;
 - homogr (Lebeda et al., BMVC 2012): `nameA.png`, `nameB.png` with `name_vpts.mat`, points matched by hand, to which
-  the homography is fitted by least squares; reading them needs scipy.
+  the homography is fitted by least squares.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, OptionError
 from ..metrics.homography import checked_homography
+from .matlab import read_field
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".tif", ".tiff", ".bmp", ".webp")
 _NUMBERED = re.compile(r"H1to(\d+)p|H_1_(\d+)")
@@ -103,14 +104,10 @@ def _fitted(path: Path) -> NDArray[np.float64]:
     import cv2
 
     try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise OptionError(
-            f'{path}: reading MATLAB files needs scipy: pip install "hardnet-match[benchmark]"'
-        ) from error
-    try:
-        points = np.asarray(loadmat(path)["validation"]["pts"][0, 0], dtype=np.float64).T
-        matrix, _ = cv2.findHomography(points[:, :2], points[:, 3:5])
+        points = read_field(path, "validation", "pts")
+        if points.shape[0] != 6:
+            raise DataError(f"validation.pts has {points.shape[0]} rows")
+        matrix, _ = cv2.findHomography(points[:2].T, points[3:5].T)
         return checked_homography(matrix)
-    except Exception as error:  # scipy raises anything on damaged files
+    except (DataError, OSError, ValueError, cv2.error) as error:
         raise DataError(f"{path} holds no annotated points (validation.pts, 6 rows): {error}") from error

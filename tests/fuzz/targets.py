@@ -201,8 +201,6 @@ def homography(data: bytes, place: Path) -> None:
 
 @target
 def annotated_points(data: bytes, place: Path) -> None:
-    pytest = __import__("pytest")
-    pytest.importorskip("scipy")
     from hardnet_match.benchmark.sequences import _fitted
 
     assert np.isfinite(_fitted(_file(place, data, "a.mat"))).all()
@@ -496,10 +494,13 @@ def make_seeds() -> None:
     except ImportError:
         pass
     else:
-        content = io.BytesIO()
+        content, packed = io.BytesIO(), io.BytesIO()
         corners = np.array([[0, 0, 1], [9, 0, 1], [0, 9, 1], [9, 9, 1]], float)
-        savemat(content, {"validation": {"pts": np.hstack([corners, corners + np.array([1, 2, 0])]).T}})
+        points = {"validation": {"pts": np.hstack([corners, corners + np.array([1, 2, 0])]).T}}
+        savemat(content, points)
+        savemat(packed, points, do_compression=True)
         keep("annotated_points", "plain", content.getvalue())
+        keep("annotated_points", "packed", packed.getvalue())
     truth = {"queries": [{"image": "a", "positives": ["b"], "box": [1, 2, 3, 4]}], "apart": True}
     keep("ground_truth", "json", json.dumps(truth))
     keep(

@@ -28,7 +28,7 @@ EXTRAS = {
     "retrieval": (("faiss",), "quicker codebooks for search and pair selection"),
     "training": (("tensorboard",), "curves of a training in TensorBoard"),
     "export": (("onnx", "onnxscript", "onnxruntime"), "networks as ONNX files"),
-    "benchmark": (("poselib", "scipy"), "measured comparisons of pairs and poses"),
+    "benchmark": (("poselib",), "measured comparisons of pairs and poses"),
     "ray": (("ray",), "runs over several machines"),
 }
 _TRAP = """
