@@ -15,8 +15,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 
 from ..errors import OptionError
+from .meeting import fresh_store
 
 
 class _Gather(torch.autograd.Function):
@@ -180,7 +182,9 @@ def processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, rank, world = next(rendezvous("env://"))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=fresh_store(store, rank, world), rank=rank, world_size=world)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size()), device
     finally:

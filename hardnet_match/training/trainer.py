@@ -182,7 +182,7 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: Ctrl-C; the step under way was finished, and a checkpoint is there.
-            TrainingError: as the class.
+            TrainingError: as the class; processes that train together found different checkpoints.
         """
         network = self.task.network
         devices = [self.device] if self.device.type == "cuda" else []
@@ -192,6 +192,7 @@ class Trainer:
                 self.processes.synchronised(network),
                 noticing_interrupt() as stop,
             ):
+                self._check_together()
                 network.train()
                 self._steps(stop)
         finally:
@@ -201,6 +202,16 @@ class Trainer:
         self.history.steps, self.history.seconds = self.state.step, self.state.seconds
         self.history.best, self.history.best_step = self.state.best, self.state.best_step
         return self.history
+
+    def _check_together(self) -> None:
+        """A folder that is another's on each machine, or one seen late, would let the processes' weights part unseen."""
+        step = float(self.state.step)
+        most, least = self.processes.agree([step, -step], self.device)
+        if most != -least:
+            raise TrainingError(
+                f"the processes would go on from different steps, {-least:.0f} to {most:.0f} (this one from {step:.0f}): "
+                f"{self.out} must be one folder that all machines see"
+            )
 
     def _steps(self, stop: threading.Event) -> None:
         state, schedule = self.state, self.schedule
