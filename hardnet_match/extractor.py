@@ -131,6 +131,8 @@ class FeatureExtractor:
             "max_keypoints": self.max_keypoints,
             "precision": self.precision,
         }
+        if (weight := getattr(self.detector, "scale_weight", None)) is not None:
+            settings["scale_weight"] = weight
         plugins = {part: dict(opened.plugin) for part, opened in self._opened.items() if opened.plugin}
         modules = {part: dict(opened.given) for part, opened in self._opened.items() if opened.given}
         return {**settings, **({"plugins": plugins} if plugins else {}), **({"modules": modules} if modules else {})}

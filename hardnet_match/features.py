@@ -26,7 +26,7 @@ class Features:
     Args:
         lafs: local affine frames, (N, 2, 3) float32, in pixels of the image file, pixel centres at integers.
             Columns are the two axes and the centre; the described patch spans [-1, 1]^2 of the frame.
-        scores: detector responses, (N,) float32; larger is stronger.
+        scores: by which the detector ranks its keypoints, (N,) float32; larger is better.
         descriptors: (N, D) float32, float16 or uint8.
         image_size: (width, height) in pixels of the image file.
         meta: what made them (preset, settings hash, weights hash, ...).

@@ -17,6 +17,8 @@ import hardnet_match.pyramid
 from hardnet_match.detectors import DETECTORS, GFTT, DoG, Harris, Hessian, OpenCVDoG
 from hardnet_match.detectors.scale_space import refine
 from hardnet_match.errors import OptionError
+from hardnet_match.frames import MR_SIZE
+from hardnet_match.images import read_image
 from hardnet_match.presets import CHOICES, PRESETS, compose
 from hardnet_match.pyramid import as_image
 
@@ -204,3 +206,17 @@ def test_every_preset_composes(name: str) -> None:
 def test_unknown_names_are_refused_with_those_there_are(wrong: dict[str, str]) -> None:
     with pytest.raises(OptionError, match=r"there are|parts are"):
         compose(**wrong)
+
+
+@pytest.mark.parametrize("make", [Hessian, DoG, OpenCVDoG])
+def test_frames_are_ranked_by_response_times_a_power_of_sigma(make: Any, rendered: dict[str, Any]) -> None:
+    """The same frames, whatever the power; and where fewer are wanted, larger ones stay."""
+    image = as_image(read_image(rendered["folder"] / "view_000.jpg").pixels)
+    plain, weighted = make(scale_weight=0), make(scale_weight=2)
+    lafs0, scores0 = plain(image, None, 10**6)
+    lafs2, scores2 = weighted(image, None, 10**6)
+    expected = scores0 * (lafs0[:, 0, 0] / MR_SIZE) ** 2
+    torch.testing.assert_close(scores2, expected.sort(descending=True).values, rtol=1e-5, atol=0)
+    torch.testing.assert_close(lafs2[:, 0, 0].sort().values, lafs0[:, 0, 0].sort().values)
+    few = len(lafs0) // 4
+    assert weighted(image, None, few)[0][:, 0, 0].median() > 1.2 * plain(image, None, few)[0][:, 0, 0].median()

@@ -1,11 +1,13 @@
 """Blob and corner detectors over a Gaussian scale space: one walk, any response.
 
 The walk is SIFT's (Lowe, IJCV 2004): octaves of `levels` scales, the first on the doubled image, each next one on
-every second
-pixel of the one before. Only three responses are held at a time, so that memory grows with the image and with
-nothing else.
-A candidate is a maximum among its 26 neighbours in space and scale; its position and scale are then the maximum of the
-quadratic through those 27 values. Detectors differ in the response alone.
+every second pixel of the one before. Only three responses are held at a time, so that memory grows with the image and
+with nothing else. A candidate is a maximum among its 26 neighbours in space and scale; its position and scale are then
+the maximum of the quadratic through those 27 values. Detectors differ in the response alone.
+
+An image has more blobs the smaller they are, about sigma^-2 of each size, and far more than are wanted. The strongest
+are nearly all of a few pixels, which another photo from further away does not show: frames are therefore
+ranked by response times sigma^2 (scripts/bench_ranking.py has what that brings).
 """
 
 from __future__ import annotations
@@ -54,19 +56,21 @@ class ScaleSpaceDetector(nn.Module):
         upsample: whether the first octave is the doubled image; finds the small blobs that locate best.
         threshold: responses below are not candidates (images are in [0, 1], responses scale-normalised).
         edge_ratio: largest ratio of the response's principal curvatures in the image plane; larger ones are edges,
-            whose
-            position along the edge means nothing.
+            whose position along the edge means nothing.
         border: frames whose centre is closer to the image's border than this many blob sigmas are dropped.
+        scale_weight: frames are ranked by response times sigma (in image pixels) to this power; 0 for the response
+            alone.
 
     Shape:
         - image: (1, 1, H, W) float32 in [0, 1], grey; mask: (H, W) bool or None, False where no frame may have its
           centre.
-        - returns frames (N, 2, 3), upright circles with axes of 6 sigma, strongest first, and responses (N,); N is
-          whatever was found, at most
-          `max_keypoints`, and never padded. Where the image asks for gradients, both have them.
+        - returns frames (N, 2, 3), upright circles with axes of 6 sigma, and scores (N,) by which they are ranked,
+          best first; N is whatever was found, at most `max_keypoints`, and never padded. Where the image asks for
+          gradients, both have them.
     """
 
     default_threshold = 0.0
+    default_scale_weight = 2.0
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class ScaleSpaceDetector(nn.Module):
         threshold: float | None = None,
         edge_ratio: float = 10.0,
         border: float = 1.0,
+        scale_weight: float | None = None,
     ) -> None:
         super().__init__()
         if levels < 1 or sigma <= _CAMERA_SIGMA or edge_ratio <= 1:
@@ -87,6 +92,7 @@ class ScaleSpaceDetector(nn.Module):
         self.levels, self.sigma, self.upsample = levels, sigma, upsample
         self.threshold = self.default_threshold if threshold is None else threshold
         self.edge_ratio, self.border = edge_ratio, border
+        self.scale_weight = self.default_scale_weight if scale_weight is None else scale_weight
 
     def response(self, image: Tensor, finer: Tensor | None, sigma: float) -> Tensor:
         """Scale-normalised response of one scale: a blurred image (1, 1, H, W), the next finer scale's, its sigma in
@@ -108,7 +114,8 @@ class ScaleSpaceDetector(nn.Module):
             found.append(self._octave_maxima(octave, image.shape[-2:], mask, max_keypoints))
         if not found:
             return image.new_zeros((0, 2, 3)), image.new_zeros((0,))
-        x, y, sigma, score = (torch.cat(column) for column in zip(*found, strict=True))
+        x, y, sigma, response = (torch.cat(column) for column in zip(*found, strict=True))
+        score = response * sigma**self.scale_weight
         # Stable, so that equal responses (a synthetic picture) come in the same order on every run.
         best = torch.sort(score, descending=True, stable=True).indices[:max_keypoints]
         return frames_at(x[best], y[best], sigma[best] * MR_SIZE), score[best]

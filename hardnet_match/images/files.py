@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import ImageError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".pgm", ".ppm", ".pnm")
 MAX_BYTES = 2 * 1024**3
 
 
