@@ -1,10 +1,9 @@
 """Local affine frames (LAFs) and every conversion of them; numpy only.
 
-A LAF is a (2, 3) matrix [A | c] in pixels, the centre of the top-left pixel at (0, 0): it maps the unit square [-1,
-1]^2 of a
-patch into the image, x = A u + c. The sense of angles is kornia's: `laf_orientation` is positive counter-clockwise
-as the image
-is looked at (y down), so that an upright frame turned by t is A = s [[cos t, sin t], [-sin t, cos t]].
+A LAF is a (2, 3) matrix [A | c] in pixels, the centre of the top-left pixel at (0, 0): it maps the unit square
+[-1, 1]^2 of a patch into the image, x = A u + c. The sense of angles is kornia's: `laf_orientation` is positive
+counter-clockwise as the image is looked at (y down), so that an upright frame turned by t is
+A = s [[cos t, sin t], [-sin t, cos t]].
 """
 
 from __future__ import annotations

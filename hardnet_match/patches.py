@@ -14,8 +14,7 @@ def extract_patches(pyramid: list[Tensor], lafs: Tensor, patch_size: int = 32) -
     """Sample each frame's patch from the pyramid level that neither aliases nor blurs it.
 
     Cell (i, j) of a patch reads the image at c + A (u_j, u_i) with u_k = (2 k + 1) / P - 1; the level is
-    floor(log2(2 s / P)) for
-    s = sqrt|det A|. Outside the image the border pixel repeats. Values are those of
+    floor(log2(2 s / P)) for s = sqrt|det A|. Outside the image the border pixel repeats. Values are those of
     `kornia.feature.extract_patches_from_pyramid`.
 
     Args:

@@ -2,8 +2,7 @@
 
 Images are (1, 1, H, W) float32 tensors. On the CPU the filters run in OpenCV, which is several times faster than a
 one-channel convolution; on any other device, and wherever a gradient is wanted, the same filters run in torch. Both
-borders
-mirror without repeating the edge pixel; the two agree to float rounding (tests/test_pyramid.py).
+borders mirror without repeating the edge pixel; the two agree to float rounding (tests/test_pyramid.py).
 """
 
 from __future__ import annotations

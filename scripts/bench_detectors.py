@@ -3,13 +3,10 @@
     python scripts/bench_detectors.py PHOTO... [--keypoints 4600]
 
 Each photo is seen through two random homographies (turned up to 5 and 15 degrees, zoomed up to 1.28 times, tilted),
-rendered
-at 800 x 600 from three samples a pixel and axis, with noise of 2 grey levels. Keypoints correspond where they are
-each other's nearest
-after projection, within 2.5 px and half an octave of scale. Printed per detector: keypoints, correspondences, those
-within
-0.5 px, their median distance, root mean square of those within 1.5 px, seconds a view. COLMAP's SIFT (one orientation a
-place) is the peer; it keeps all that it finds, so give the others as many.
+rendered at 800 x 600 from three samples a pixel and axis, with noise of 2 grey levels. Keypoints correspond where they
+are each other's nearest after projection, within 2.5 px and half an octave of scale. Printed per detector: keypoints,
+correspondences, those within 0.5 px, their median distance, root mean square of those within 1.5 px, seconds a view.
+COLMAP's SIFT (one orientation a place) is the peer; it keeps all that it finds, so give the others as many.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
     python scripts/bench_scenes.py PHOTOS... --work DIR [--keypoints 8192] [--orientation upright]
 
 Both see the same photos at the same size, exhaustive pairs and COLMAP's mapper with its defaults. The first column
-names
-the features; `--keypoints same` gives ours as many as SIFT found on average in that folder.
+names the features; `--keypoints same` gives ours as many as SIFT found on average in that folder.
 """
 
 from __future__ import annotations
