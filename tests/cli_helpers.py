@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +45,11 @@ def finished(*arguments: str, place: Path, code: int = 0, **more: Any) -> str:
     assert process.returncode == code, errors
     assert "Traceback" not in errors
     return errors
+
+
+def until(done: Callable[[], object], seconds: float = 120) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.02)

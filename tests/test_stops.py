@@ -8,11 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from cli_helpers import EXTRACT, MATCH, SMALL, fill, finished, photo, start
+from cli_helpers import EXTRACT, MATCH, SMALL, fill, finished, photo, start, until
 from fault_runs import records
 from PIL import Image
 
@@ -58,14 +57,6 @@ def children(process: int) -> list[int]:
         if int(fields[1]) == process and fields[0] != "Z":
             found.append(int(place.name))
     return found
-
-
-def until(done: Any, seconds: float = 120) -> None:
-    """Wait for something to become true."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def noticing_interrupt() -> Iterator[threading.Event]:
         if pressed.is_set():
             signal.default_int_handler(number, frame)
         pressed.set()
-        log.warning("stopping after this step; press Ctrl-C again to stop at once")
+        log.info("stopping after this step; press Ctrl-C again to stop at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield pressed
