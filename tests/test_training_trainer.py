@@ -24,6 +24,7 @@ from hardnet_match.training.augment import Light, make_augmentation
 from hardnet_match.training.checkpoint import load_checkpoint, resume_original
 from hardnet_match.training.logs import RunLog, read_rows
 from hardnet_match.training.losses import make_loss
+from hardnet_match.training.parallel import Processes
 from hardnet_match.training.sampling import PairSampler
 from hardnet_match.training.schedules import Optimiser, Schedule, build
 from hardnet_match.training.tasks import DescriptorTask, OrientationTask, ShapeTask, Task
@@ -431,3 +432,17 @@ def test_batches_are_waited_for_less_than_steps_take() -> None:
     assert report["waiting"] < 0.5
     assert report["pairs_a_second"] > 0
     assert np.isfinite(report["loss"])
+
+
+def test_processes_that_found_different_checkpoints_do_not_train_on(tmp_path: Path) -> None:
+    """A folder that is not the same on all machines: their weights would part, and nobody would see."""
+
+    class Apart(Processes):
+        def agree(self, values: list[float], device: torch.device) -> list[float]:
+            return [max(value, other) for value, other in zip(values, [3.0, -3.0], strict=True)]
+
+    trainer = Trainer(
+        orientation(), sampler(), Schedule(steps=4, batch=8), out=tmp_path, processes=Apart(), tensorboard=False
+    )
+    with pytest.raises(TrainingError, match="different steps, 0 to 3 .*one folder that all machines see"):
+        trainer.run()

@@ -204,13 +204,13 @@ class Trainer:
         return self.history
 
     def _check_together(self) -> None:
-        """A folder that is another's on each machine, or one seen late, would let the processes' weights part unseen."""
+        """A folder that is another on each machine, or is seen late, would let the processes' weights part unseen."""
         step = float(self.state.step)
         most, least = self.processes.agree([step, -step], self.device)
         if most != -least:
             raise TrainingError(
-                f"the processes would go on from different steps, {-least:.0f} to {most:.0f} (this one from {step:.0f}): "
-                f"{self.out} must be one folder that all machines see"
+                f"the processes would go on from different steps, {-least:.0f} to {most:.0f} (this one from "
+                f"{step:.0f}): {self.out} must be one folder that all machines see"
             )
 
     def _steps(self, stop: threading.Event) -> None:
