@@ -444,5 +444,5 @@ def test_processes_that_found_different_checkpoints_do_not_train_on(tmp_path: Pa
     trainer = Trainer(
         orientation(), sampler(), Schedule(steps=4, batch=8), out=tmp_path, processes=Apart(), tensorboard=False
     )
-    with pytest.raises(TrainingError, match="different steps, 0 to 3 .*one folder that all machines see"):
+    with pytest.raises(TrainingError, match=r"different steps, 0 to 3 .*one folder that all machines see"):
         trainer.run()
