@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +21,7 @@ from .errors import DataError, OptionError
 from .features import Features
 from .frames import as_lafs, laf_orientation, make_lafs
 from .frames import laf_scale as scale_of
-from .inference import PatchNetwork, run_tiled
+from .inference import PatchNetwork, run_tiled, tile_for
 from .parts import Part, given_part, open_part
 from .patches import extract_patches
 from .presets import DEFAULT_PRESET, Composition, compose
@@ -31,6 +31,9 @@ from .quantised import can_quantise, quantise
 _PARTS = ("detector", "shape", "orientation", "descriptor")
 _LEFT_OUT = {("shape", "none"), ("orientation", "upright")}
 PRECISIONS = ("auto", "float32", "half", "int8")
+# Patches there are at one time, so that memory does not grow with the features.
+_CPU_PATCHES = 1024
+_GPU_PATCHES = 16384
 
 
 @dataclass
@@ -44,6 +47,22 @@ class _Frames:
 
     def keep(self, rows: Tensor) -> None:
         self.lafs, self.scores = self.lafs[rows], self.scores[rows]
+
+
+def _patches(batch: list[_Frames], size: int, most: int) -> Iterator[Tensor]:
+    """The patches of all frames of all images in order, `most` at a time; once none where there are no frames."""
+    parts: list[Tensor] = []
+    room = most
+    for item in batch:
+        left = item.lafs
+        while len(left):
+            parts.append(extract_patches(item.pyramid, left[:room], size))
+            left, room = left[room:], room - len(parts[-1])
+            if not room:
+                yield torch.cat(parts)
+                parts, room = [], most
+    if parts or not any(len(item.lafs) for item in batch):
+        yield torch.cat(parts or [batch[0].pyramid[0].new_empty((0, 1, size, size))])
 
 
 class FeatureExtractor:
@@ -254,10 +273,10 @@ class FeatureExtractor:
             with context or nullcontext():
                 return [network(item.pyramid[0], item.lafs) for item in batch]
         size = int(getattr(network, "patch_size", 32))
-        patches = [extract_patches(item.pyramid, item.lafs, size) for item in batch]
-        joined = patches[0] if len(patches) == 1 else torch.cat(patches)
+        tile = tile_for(self.device, self.tile)
+        most = tile * max(1, (_CPU_PATCHES if self.device.type == "cpu" else _GPU_PATCHES) // tile)
         with context or nullcontext():
-            out = run_tiled(network, joined, self.tile)
+            out = torch.cat([run_tiled(network, patches, tile) for patches in _patches(batch, size, most)])
         return list(torch.split(out, [len(item.lafs) for item in batch]))
 
     def _autocast(self) -> AbstractContextManager[Any] | None:

@@ -136,6 +136,11 @@ class PatchNetwork(nn.Module):
         return out
 
 
+def tile_for(device: torch.device, tile: int | None = None) -> int:
+    """Patches at a time: `tile` where it is given, else what suits the device."""
+    return tile or (CPU_TILE if device.type == "cpu" else GPU_TILE)
+
+
 def run_tiled(network: nn.Module, patches: Tensor, tile: int | None = None) -> Tensor:
     """Run a network over any number of patches, a fixed number at a time, without gradient.
 
@@ -159,7 +164,7 @@ def run_tiled(network: nn.Module, patches: Tensor, tile: int | None = None) -> T
     check_patches(patches, size)
     count = len(patches)
     block: int | None = getattr(network, "block", None)
-    tile = block or tile or (CPU_TILE if patches.device.type == "cpu" else GPU_TILE)
+    tile = block or tile_for(patches.device, tile)
     with torch.inference_mode():
         if count == 0:
             # its output without rows, from as few patches as it takes

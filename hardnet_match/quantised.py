@@ -28,8 +28,8 @@ WEIGHT_RANGE = 2.0
 (mean cosine of HardNet's descriptors to float32 .9998 either way), and all processors give the same numbers."""
 TILE = 64
 """Patches a request: HardNet's activations in 8 bits then stay in a core's cache."""
-BLOCK = 4096
-"""Patches handed over at once, to be shared by the cores."""
+BLOCK = 1024
+"""Patches handed over at once, to be shared by the cores; standardised, they take 4 MB."""
 
 Network = TypeVar("Network", bound=PatchNetwork)
 

@@ -1,7 +1,7 @@
 """Blob and corner detectors over a Gaussian scale space: one walk, any response.
 
 The walk is SIFT's (Lowe, IJCV 2004): octaves of `levels` scales, the first on the doubled image, each next one on
-every second pixel of the one before. Only three responses are held at a time, so that memory grows with the image and
+every second pixel of the one before. Only two responses are held at a time, so that memory grows with the image and
 with nothing else. A candidate is a maximum among its 26 neighbours in space and scale; its position and scale are then
 the maximum of the quadratic through those 27 values. Detectors differ in the response alone.
 
@@ -124,27 +124,25 @@ class ScaleSpaceDetector(nn.Module):
         step, origin, blur = 1.0, 0.0, _CAMERA_SIGMA
         if self.upsample:
             image, step, origin, blur = double(image), 0.5, -0.25, 2 * _CAMERA_SIGMA
-        base = gaussian_blur(image, math.sqrt(max(self.sigma**2 - blur**2, 0.0)))
-        while min(base.shape[-2:]) >= 2 * _BORDER + 3:
-            following: list[Tensor] = []
-            yield self._octave(base, step, origin, following)
-            if not following:
-                return
-            base = following[0][:, :, ::2, ::2].contiguous()
+        first = [gaussian_blur(image, math.sqrt(max(self.sigma**2 - blur**2, 0.0)))]
+        del image  # 16 MB of the doubled megapixel, which nobody needs any more
+        while first and min(first[0].shape[-2:]) >= 2 * _BORDER + 3:
+            yield self._octave(first, step, origin)
             step *= 2
 
-    def _octave(self, base: Tensor, step: float, origin: float, following: list[Tensor]) -> Iterator[Level]:
-        """The octave's scales one by one; the one that the next octave starts from is left in `following`."""
-        image, finer = base, None
+    def _octave(self, first: list[Tensor], step: float, origin: float) -> Iterator[Level]:
+        """The octave's scales one by one. Its first one is taken out of `first`, so that nobody holds it longer than
+        it is needed, and the next octave's is left there."""
+        image, finer = first.pop(), None
         sigma = self.sigma
         extra = 2 + int(self.needs_finer)
         for index in range(self.levels + extra):
             if index:
                 wanted = self.sigma * 2 ** (index / self.levels)
-                finer, image = image, gaussian_blur(image, math.sqrt(wanted**2 - sigma**2))
-                sigma = wanted
+                blurred = gaussian_blur(image, math.sqrt(wanted**2 - sigma**2))
+                image, finer, sigma = blurred, image if self.needs_finer else None, wanted
             if index == self.levels:
-                following.append(image)
+                first.append(image[:, :, ::2, ::2].contiguous())
             if self.needs_finer and finer is None:
                 continue
             # A difference of Gaussians answers to blobs of the finer of its two scales.
@@ -154,25 +152,40 @@ class ScaleSpaceDetector(nn.Module):
     def _octave_maxima(
         self, levels: Iterator[Level], size: torch.Size, mask: Tensor | None, wanted: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Refined maxima of all scales of an octave but the first and the last.
+
+        A candidate's neighbours in scale are looked up while their response is there, the finer one's when the
+        candidate is found and the coarser one's when that is made: two responses are held, not three.
+        """
         found = []
-        held: list[Level] = []
-        for level in levels:
-            held = [*held[-2:], level]
-            if len(held) == 3:
-                found.append(self._maxima(held, size, mask, wanted))
+        finer: Level | None = None
+        waiting: tuple[Tensor, list[Tensor]] | None = None
+        for index, level in enumerate(levels):
+            if finer is not None and waiting is not None:
+                flat, values = waiting
+                values.append(_neighbourhoods(level.response, flat))
+                found.append(self._maxima(finer, flat, torch.stack(values, dim=1), size, mask, wanted))
+                waiting = None
+            if finer is not None and index <= self.levels:
+                flat = self._candidates(level.response, wanted)
+                waiting = flat, [_neighbourhoods(item.response, flat) for item in (finer, level)]
+            finer = level
         x, y, sigma, score = (torch.cat(column) for column in zip(*found, strict=True))
         return x, y, sigma, score
 
-    def _maxima(
-        self, held: list[Level], size: torch.Size, mask: Tensor | None, wanted: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Refined maxima of the middle one of three neighbouring scales: x, y, sigma in image pixels, and response."""
-        level = held[1]
-        flat = _plane_maxima(level.response, self.threshold)
-        strength = level.response.reshape(-1)[flat].abs()
+    def _candidates(self, response: Tensor, wanted: int) -> Tensor:
+        """Flat indices of the pixels that are maxima among their 8 neighbours."""
+        flat = _plane_maxima(response, self.threshold)
         if len(flat) > 4 * _SURPLUS * wanted:  # bounded work on pictures of noise
+            strength = response.reshape(-1)[flat].abs()
             flat = flat[torch.topk(strength, 4 * _SURPLUS * wanted).indices.sort().values]
-        cube = _neighbourhoods([item.response for item in held], flat)
+        return flat
+
+    def _maxima(
+        self, level: Level, flat: Tensor, cube: Tensor, size: torch.Size, mask: Tensor | None, wanted: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Which candidates of a scale are maxima, refined, from the (N, 3, 3, 3) responses around them: x, y, sigma in
+        image pixels, and response."""
         cube = cube * cube[:, 1, 1, 1].sign()[:, None, None, None]
         if not self.selects_scale:
             cube[:, 0] = cube[:, 2] = cube[:, 1] / 2  # falls off evenly to both sides: the scale stays where it is
@@ -249,12 +262,11 @@ def _plane_maxima(response: Tensor, threshold: float) -> Tensor:
     return flat[inside]
 
 
-def _neighbourhoods(responses: list[Tensor], flat: Tensor) -> Tensor:
-    """(N, 3, 3, 3) values around each flat index: scale, y, x."""
-    width = responses[0].shape[-1]
+def _neighbourhoods(response: Tensor, flat: Tensor) -> Tensor:
+    """(N, 3, 3) values around each flat index: y, x."""
+    width = response.shape[-1]
     around = torch.tensor([dy * width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)], device=flat.device)
-    index = flat[:, None] + around
-    return torch.stack([item.reshape(-1)[index] for item in responses], dim=1).reshape(-1, 3, 3, 3)
+    return response.reshape(-1)[flat[:, None] + around].reshape(-1, 3, 3)
 
 
 def frames_at(x: Tensor, y: Tensor, axis: Tensor) -> Tensor:

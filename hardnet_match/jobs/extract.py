@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from ..devices import release_memory
 from ..errors import DataError, ImageError, OptionError, StoreError
 from ..features import Features
 from ..images import list_images
@@ -221,8 +222,11 @@ def _extracted(
 
     def extract(batch: Batch) -> list[tuple[str, Features]]:
         with budget.hold(sum(_pixels(item) for _, item in batch)):
-            return list(_extract(extractor, batch, folder, skipped))
+            done = list(_extract(extractor, batch, folder, skipped))
+            release_memory()
+            return done
 
+    release_memory()  # what making the networks took
     images = 1 if extractor.device.type == "cpu" else BATCH_IMAGES
     work = ((None, batch) for batch in _batches(loaded, folder, skipped, images))
     for _, batch, outcome in side_by_side(extract, work, extractor.device, ahead=1):
