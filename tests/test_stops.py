@@ -21,7 +21,9 @@ from hardnet_match.images import workers
 from hardnet_match.images.workers import DecodeWorkers
 from hardnet_match.jobs.alone import alone
 from hardnet_match.jobs.extract import extract_folder
+from hardnet_match.jobs.index import index_features
 from hardnet_match.jobs.match import match_features
+from hardnet_match.retrieval.index import Index
 from hardnet_match.store import FeatureReader, FeatureWriter, MatchReader
 
 _VERB = """
@@ -320,6 +322,37 @@ def test_a_mask_that_comes_goes_or_changes_is_noticed(tmp_path: Path, extractor:
     assert (run(), run()) == (1, 0)
     (masks / "000 x.png.png").unlink()
     assert (run(), run()) == (1, 0)
+
+
+@pytest.mark.parametrize("method", ["asmk", "bow"])
+def test_an_index_takes_a_replaced_photo_anew(tmp_path: Path, extractor: FeatureExtractor, method: str) -> None:
+    folder, features, index = fill(tmp_path / "photos", 5), tmp_path / "f.h5", tmp_path / "index"
+    names = sorted(os.listdir(folder))
+
+    def run() -> tuple[int, int, int, int]:
+        extract_folder(folder, features, extractor, quiet=True)
+        made = index_features(features, index, words=8, method=method, quiet=True)
+        return made.images, made.added, made.replaced, made.reused
+
+    assert run() == (5, 5, 0, 0)
+    os.utime(folder / names[0])  # touched, not changed
+    assert run() == (5, 0, 0, 5)
+    Image.fromarray(photo(99)).save(folder / names[1])
+    Image.fromarray(photo(98)).save(folder / names[3])
+    Image.fromarray(photo(97)).save(folder / "new.png")
+    assert run() == (6, 3, 2, 3)
+    assert run() == (6, 0, 0, 6)
+    with FeatureReader(features) as reader, Index.open(index) as found:
+        for name in reader.names():
+            assert np.array_equal(found.geometry(found.number(name))[0], reader.read(name).lafs)
+        asked = {name: found.rank(reader.read(name)) for name in reader.names()}
+        fresh = index_features(features, tmp_path / "fresh", codebook=index, method=method, quiet=True)
+        assert fresh.images == 6
+        with Index.open(tmp_path / "fresh") as other:
+            for name, ranking in asked.items():
+                again = other.rank(reader.read(name))
+                assert [other.names[i] for i in again.images] == [found.names[i] for i in ranking.images]
+                np.testing.assert_allclose(again.scores, ranking.scores, rtol=1e-6)
 
 
 def test_matches_of_other_orders_are_replaced_where_they_are(tmp_path: Path, extractor: FeatureExtractor) -> None:

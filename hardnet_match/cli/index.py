@@ -81,6 +81,8 @@ def run(
         f"{summary.added} added, {summary.reused} there already, in {sum(summary.seconds.values()):.1f} s; "
         f"{summary.bytes_per_image} bytes an image"
     )
+    if summary.replaced:
+        text += f"\n{summary.replaced} of the added are in place of what the index had of them: their features changed"
     if summary.bare:
         text += f"\n{summary.bare} of the added have no features: no search will find them"
     return common.finish(summary, text, as_json=json)

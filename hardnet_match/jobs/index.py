@@ -30,9 +30,9 @@ COMMIT_SECONDS = 20.0
 class IndexSummary:
     """What `index_features` did.
 
-    `images` are in the index now, of these `added` now and `reused` from earlier; `bare` of the added have no
-    features, so that no search finds them. `bytes` is the size of the whole folder, `bytes_per_image` that of the
-    images in it, without the codebook. `skipped` could not be read.
+    `images` are in the index now, of these `added` now and `reused` from earlier; `replaced` of the added were there
+    with other features, `bare` have none, so that no search finds them. `bytes` is the size of the whole folder,
+    `bytes_per_image` that of the images in it, without the codebook. `skipped` could not be read.
     """
 
     index: str
@@ -40,6 +40,7 @@ class IndexSummary:
     images: int
     added: int
     reused: int
+    replaced: int
     bare: int
     features: int
     codebook: dict[str, Any]
@@ -74,8 +75,8 @@ def index_features(
 ) -> IndexSummary:
     """Put the images of a features file into an index, made if there is none.
 
-    Images that the index already holds are left as they are. Interrupted at any moment, the index stays whole and the
-    next run goes on.
+    Images that the index already holds are left as they are if their features are the same, else replaced.
+    Interrupted at any moment, the index stays whole and the next run goes on.
 
     Args:
         features: features file.
@@ -112,6 +113,10 @@ def index_features(
         with index:
             started = time.perf_counter()
             _remember(output, Path(features), Path(images) if images else None)
+            stale = index.changed({name: reader.digest(name) for name in names if name in index})
+            if stale:
+                log.info("%d images in %s are of features that changed since: indexing them again", len(stale), output)
+                index.remove(stale)
             reused = sum(name in index for name in names)
             if reused:
                 log.info("%d of %d images are in %s already", reused, len(names), output)
@@ -127,6 +132,7 @@ def index_features(
         images=total,
         added=len(names) - reused - len(skipped),
         reused=reused,
+        replaced=len(stale),
         bare=bare,
         features=count,
         codebook=words_now,
@@ -205,7 +211,7 @@ def _add(index: Index, reader: FeatureReader, todo: list[str], quiet: bool) -> t
                 skipped[name] = " ".join(str(error).split())
             else:
                 try:
-                    index.add(name, features)
+                    index.add(name, features, reader.digest(name))
                     bare += not len(features)
                     count += len(features)
                 except DataError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from .merging import merged, to_merge
 from .method import Method, Postings, complete, method_class
 from .query import Query
 from .ranking import Ranking, best_first
+from .removal import without
 from .segment import arrays_of, write_segment
 from .snapshot import Geometry, Snapshot
-from .writer import Buffer
+from .writer import Buffer, digest_bytes
 
 # A commit costs some milliseconds and a folder; killed, a writer loses at most so many features' work.
 FEATURES_AT_ONCE = 1 << 21
@@ -200,8 +201,46 @@ class Index:
         sweep(self.folder, self._manifest)
         self._committed = Snapshot(self.folder, self._manifest, self._method, self._committed)
 
-    def add(self, name: str, features: Features) -> None:
+    def changed(self, digests: Mapping[str, str]) -> list[str]:
+        """Which of these images are in the index with other features, by the digests of their features now.
+
+        Without a digest on one of the sides nothing is known against what is there.
+        """
+        view, unknown, found = self.view, digest_bytes(""), []
+        for name, digest in digests.items():
+            if name in view.numbers:
+                now, then = digest_bytes(digest), view.digest(view.numbers[name])
+                if now != then and unknown not in (now, then):
+                    found.append(name)
+        return found
+
+    def remove(self, names: Collection[str]) -> None:
+        """Take images out, and commit that; the segments that hold them are written anew.
+
+        Raises:
+            StoreError: one is not in the index, or it cannot be written; the index is then as it was.
+        """
+        self._begin()
+        self.flush()
+        gone = set(names)
+        if missing := sorted(gone - self._committed.numbers.keys()):
+            raise StoreError(f"{self.folder} has no image {missing[0]!r}")
+        entries = []
+        for segment in self._committed.segments:
+            keep = np.array([name not in gone for name in segment.names], dtype=bool)
+            if keep.all():
+                entries.append(dict(segment.entry))
+            elif keep.any():
+                entries.append(write_segment(segment_path(self.folder, self._manifest), without(segment, keep)))
+        if gone:
+            self._commit(entries)
+            sweep(self.folder, self._manifest)
+
+    def add(self, name: str, features: Features, digest: str = "") -> None:
         """Add an image; it may have no features at all.
+
+        Args:
+            digest: of the features, as `FeatureReader.digest` gives it, for `changed`.
 
         Raises:
             DataError: the descriptors are not of the codebook's kind.
@@ -217,7 +256,7 @@ class Index:
             self.codebook.checked(features.descriptors)
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
-        self._buffer.add(name, features)
+        self._buffer.add(name, features, digest)
         if self._buffer.features >= FEATURES_AT_ONCE:
             self.flush()
 

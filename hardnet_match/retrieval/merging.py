@@ -39,6 +39,7 @@ def merged(segments: Sequence[Segment]) -> dict[str, NDArray[Any] | Parts]:
     rows = np.cumsum([0, *(len(segment["words"]) for segment in segments[:-1])])
     return {
         **{key: _joined(segments, key) for key in ("names", "image_sizes", "words", "lafs")},
+        "digests": np.concatenate([segment.digests for segment in segments]),
         "name_ends": np.concatenate([ends + shift for ends, shift in zip(names, shifts, strict=True)]),
         "offsets": np.concatenate(
             [np.zeros(1, np.int64), *(s["offsets"][1:] + row for s, row in zip(segments, rows, strict=True))]

@@ -1,7 +1,8 @@
 """Segments: what an index holds of some images, written once and never changed, memory-mapped to read.
 
 A segment is one file of arrays. By image: `names` (UTF-8 bytes, one after the other) with `name_ends`,
-`image_sizes` (I, 2), `offsets` (I + 1,). By feature, image after image: `words` (F,) uint32, `lafs` (F, 2, 3) float32.
+`image_sizes` (I, 2), `offsets` (I + 1,), `digests` (I, 16) uint8 of their features (zeros where there is none; earlier
+versions wrote no such array). By feature, image after image: `words` (F,) uint32, `lafs` (F, 2, 3) float32.
 By posting, word after word and image after image within a word: `images` (P,) uint32, counted from the segment's
 first image, and the method's payload; `posting_words` (U,) uint32 are the words that occur, `posting_starts` (U + 1,)
 where each begins, `posting_images` (U,) int64 in how many images it occurs.
@@ -24,6 +25,7 @@ from .method import Postings, Run
 # Few enough for what is made of them to stay in the processor's cache.
 POSTINGS_AT_ONCE = 1 << 15
 PAYLOAD = "payload_"
+DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class Images:
     Args:
         names: of the images.
         sizes: (I, 2) int32 width, height.
+        digests: (I, 16) uint8, of the features in their file.
         offsets: (I + 1,) int64, rows of each image's features.
         words: (F,) uint32, nearest word of each feature.
         lafs: (F, 2, 3) float32.
@@ -40,6 +43,7 @@ class Images:
 
     names: Sequence[str]
     sizes: NDArray[np.int32]
+    digests: NDArray[np.uint8]
     offsets: NDArray[np.int64]
     words: NDArray[np.uint32]
     lafs: NDArray[np.float32]
@@ -61,6 +65,7 @@ def arrays_of(images: Images, postings: Postings, words: int) -> dict[str, NDArr
         "names": np.frombuffer(b"".join(texts), dtype=np.uint8),
         "name_ends": np.cumsum([len(text) for text in texts], dtype=np.int64),
         "image_sizes": images.sizes,
+        "digests": images.digests,
         "offsets": images.offsets,
         "words": images.words,
         "lafs": images.lafs,
@@ -117,6 +122,12 @@ class Segment:
         """Names of its images."""
         text, ends = self["names"].tobytes(), self["name_ends"].tolist()
         return [text[start:end].decode("utf-8") for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+    @property
+    def digests(self) -> NDArray[np.uint8]:
+        """(I, 16) of the images' features; zeros where nobody wrote them down."""
+        found = self._arrays.get("digests")
+        return np.zeros((self.n_images, DIGEST_BYTES), np.uint8) if found is None else found
 
     @property
     def payload_keys(self) -> list[str]:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..features import Features
 from .codebook import Codebook
 from .method import Batch, Method, Postings
-from .segment import Images
+from .segment import DIGEST_BYTES, Images
 
 # Enough for the matrix products of the assignment to be large, little enough to stay in memory.
 FEATURES_IN_BATCH = 1 << 15
+
+
+def digest_bytes(digest: str) -> bytes:
+    """A digest as an index keeps it: 16 bytes, zeros for none; of a text that is no 32 hexadecimal digits, its hash."""
+    if not digest:
+        return bytes(DIGEST_BYTES)
+    with suppress(ValueError):
+        if len(found := bytes.fromhex(digest)) == DIGEST_BYTES:
+            return found
+    return hashlib.sha256(digest.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
 
 
 class Buffer:
@@ -28,15 +41,17 @@ class Buffer:
         self._waiting: list[Features] = []
         self._waiting_rows = 0
         self._sizes: list[tuple[int, int]] = []
+        self._digests: list[bytes] = []
         self._counts: list[int] = []
         self._done_images = 0
         self._words: list[NDArray[np.uint32]] = []
         self._lafs: list[NDArray[np.float32]] = []
         self._postings: list[Postings] = []
 
-    def add(self, name: str, features: Features) -> None:
+    def add(self, name: str, features: Features, digest: str = "") -> None:
         """Take an image in."""
         self.names[name] = len(features)
+        self._digests.append(digest_bytes(digest))
         self._waiting.append(features)
         self._waiting_rows += len(features)
         self.features += len(features)
@@ -69,6 +84,7 @@ class Buffer:
         images = Images(
             list(self.names),
             np.array(self._sizes, dtype=np.int32).reshape(-1, 2),
+            np.frombuffer(b"".join(self._digests), np.uint8).reshape(-1, DIGEST_BYTES),
             offsets,
             np.concatenate(self._words),
             np.concatenate(self._lafs),
