@@ -1,6 +1,6 @@
 """The networks of a pipeline beside their rivals, one part replaced at a time, on planar pairs with known homographies.
 
-    python scripts/bench_networks.py FOLDERS... [--originals DIR] [--parts descriptor shape orientation precision]
+    python scripts/bench_networks.py FOLDERS... [--originals DIR] [--parts descriptor shape ... precision store]
 
 Folders of planar sequences as `hardnet-match eval homography` takes them. DIR holds the originals' small networks
 (AffNet.pth, OriNet.pth, HardTFeat.pth, tfeat-liberty.params), anywhere below it. Everything but the part compared is
@@ -28,6 +28,7 @@ from hardnet_match.benchmark.sequences import PlanarPair, read_sequences
 from hardnet_match.extractor import FeatureExtractor
 from hardnet_match.images import read_image
 from hardnet_match.metrics.patches import fpr95
+from hardnet_match.store import PRECISIONS, kept_as
 
 PIXELS = 3.0
 AGREE = 0.6
@@ -92,6 +93,8 @@ def rivals(part: str, originals: Path | None) -> dict[str, dict[str, Any]]:
         return {**out, "affnet-bundled": {}}
     if part == "precision":  # of the whole extraction, all three networks
         return {name: {"precision": name, "orientation": "orinet"} for name in ("float32", "half", "int8")}
+    if part == "store":  # what descriptors are kept as in a features file
+        return {name: {} for name in PRECISIONS}
     out = {"dominant gradient": {}}
     if path := file("OriNet (original)"):
         out["OriNet (original)"] = {"orientation": "orinet", "orientation_weights": path}
@@ -127,7 +130,8 @@ def main() -> None:
                 sides = folder / pair.first, folder / pair.second
                 for path in sides:
                     if path not in known:
-                        known[path] = extractor.extract(read_image(path).pixels)
+                        found = extractor.extract(read_image(path).pixels)
+                        known[path] = kept_as(found, name if part == "store" else "float32")
                 rows.append(figures(pair, known[sides[0]], known[sides[1]]))
             sums = {key: np.array([row[key] for row in rows]) for key in rows[0]}
             print(

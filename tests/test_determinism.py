@@ -18,6 +18,7 @@ from hardnet_match.inference import run_tiled
 from hardnet_match.jobs import extract as job
 from hardnet_match.jobs.extract import extract_folder
 from hardnet_match.jobs.match import match_features
+from hardnet_match.store import kept_as
 
 
 def digest(path: Path) -> str:
@@ -61,6 +62,7 @@ def test_workers_batches_and_interruptions_change_no_bit(
     pictures = [read_image(photos / name).pixels for name in names]
     for together, name in zip(extractor.extract_batch(pictures), names, strict=True):  # as a GPU has them
         stored = records(tmp_path / "whole.h5")[name]
+        together = kept_as(together, "float16")
         assert (together.lafs.tobytes(), together.scores.tobytes(), together.descriptors.tobytes()) == stored
 
 

@@ -57,7 +57,7 @@ def test_all_images_as_one_by_one(photos: Path, tmp_path: Path, extractor: Featu
     for name, features in stored.items():
         alone = extractor.extract(read_image(photos / name).pixels)
         np.testing.assert_allclose(features.lafs, alone.lafs, atol=1e-4)
-        np.testing.assert_allclose(features.descriptors, alone.descriptors, atol=1e-5)
+        np.testing.assert_allclose(features.descriptors, alone.descriptors, atol=3e-4)
 
 
 def test_coordinates_are_those_of_the_file(photos: Path, tmp_path: Path, extractor: FeatureExtractor) -> None:

@@ -41,6 +41,12 @@ MaxKeypoints = Annotated[int, typer.Option(min=1, metavar="N", help="Keypoints p
 MaxSize = Annotated[
     int, typer.Option(min=0, metavar="PIXELS", help="Shrink images to this longer side; 0 keeps them as they are.")
 ]
+Store = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Descriptors as float16, half the room, or float32. [default: float16, or as in the file]"
+    ),
+]
 Masks = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="Masks, NAME.png for image NAME; 0 hides.", exists=True, file_okay=False),

@@ -22,7 +22,7 @@ class ExtractWorker:
 
     Args:
         settings: of the extractor.
-        folder, masks, max_size: as in `extract_folder`.
+        folder, masks, max_size, store: as in `extract_folder`.
         weights: files among which the weights are found by their hash.
         device: `cpu` (one thread) or `cuda`.
 
@@ -37,6 +37,7 @@ class ExtractWorker:
         folder: str,
         masks: str | None,
         max_size: int | None,
+        store: str,
         weights: Sequence[str],
         device: str,
     ) -> None:
@@ -50,7 +51,7 @@ class ExtractWorker:
                 )
         if device == "cpu":
             torch.set_num_threads(1)
-        self._folder, self._masks, self._max_size = Path(folder), masks, max_size
+        self._folder, self._masks, self._max_size, self._store = Path(folder), masks, max_size, store
         self._extractor = extractor_like(settings, "the run", weights=weights, device=device)
 
     def work(self, items: list[str]) -> tuple[list[Described], dict[str, str], list[str]]:
@@ -58,7 +59,7 @@ class ExtractWorker:
         missing = [name for name in items if not os.path.lexists(self._folder / name)]
         names = [name for name in items if name not in missing]
         skipped: dict[str, str] = {}
-        results = described(self._extractor, names, self._folder, self._masks, self._max_size, 1, skipped)
+        results = described(self._extractor, names, self._folder, self._masks, self._max_size, self._store, 1, skipped)
         return [image for batch in results for image in batch], skipped, missing
 
 
@@ -69,6 +70,7 @@ def described_by(
     folder: Path,
     masks: str | Path | None,
     max_size: int | None,
+    store: str,
     skipped: dict[str, str],
 ) -> Generator[list[Described], None, None]:
     """As `extract.described`, by a crew: each image once, in any order.
@@ -82,6 +84,7 @@ def described_by(
         os.path.abspath(folder),
         None if masks is None else os.path.abspath(masks),
         max_size,
+        store,
         [os.path.abspath(path) if os.path.exists(path) else path for path in crew.weights],
         crew.device,
     )

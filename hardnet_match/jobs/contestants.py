@@ -125,6 +125,7 @@ def file_features(
         one.source,
         names=names,
         max_size=options.max_size,
+        store="float32",
         overwrite=_is_other(output, settings),
         quiet=quiet,
     ).skipped

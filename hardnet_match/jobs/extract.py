@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,8 @@ from ..features import Features
 from ..images import list_images
 from ..images.loading import Loaded, still_same
 from ..images.workers import DecodeWorkers
-from ..store import FeatureWriter, Shard, check_name
+from ..store import PRECISIONS, FeatureReader, FeatureWriter, Shard, check_name, kept_as
+from .ahead import Ahead
 from .progress import progress_bar
 from .side_by_side import Budget, side_by_side
 
@@ -71,6 +71,7 @@ def extract_folder(
     names: Sequence[str] | None = None,
     masks: str | Path | None = None,
     max_size: int | None = 1600,
+    store: str | None = None,
     workers: int | None = None,
     shard: Shard | None = None,
     crew: Crew | None = None,
@@ -92,6 +93,7 @@ def extract_folder(
         masks: folder of masks, `NAME.png` for image `NAME` (COLMAP's way); 0 means "no keypoints here".
         max_size: images are shrunk to this many pixels on the longer side; coordinates are those of the file all the
             same. None: as they are.
+        store: what descriptors are kept as, `float16` or `float32`; None: as the file has them, float16 in a new one.
         workers: processes that decode; as many as fit the processor if None.
         shard: only the images of this part of the work, in a file of its own; see `join_files`.
         crew: workers of a Ray cluster, which extract while this process writes. They find the folder, and weights
@@ -107,6 +109,8 @@ def extract_folder(
     folder, started = Path(folder), time.perf_counter()
     if max_size is not None and max_size < 16:
         raise OptionError(f"max size must be 16 pixels or more, got {max_size}")
+    if store not in (None, *PRECISIONS):
+        raise OptionError(f"descriptors are stored as {' or '.join(PRECISIONS)}, got {store!r}")
     if workers is not None and workers < 1:
         raise OptionError(f"workers must be 1 or more, got {workers}")
     if masks is not None and not Path(masks).is_dir():
@@ -116,7 +120,10 @@ def extract_folder(
         raise OptionError(f"{folder}: no images found in it")
     if shard is not None:
         found = [name for name in found if shard.takes(name)]
+    store = store or (PRECISIONS[0] if overwrite else _stored(output))
     settings = {**extractor.settings, "max_size": max_size, "masks": masks is not None}
+    if store != "float32":  # which is what files without it hold
+        settings["store"] = store
 
     skipped = {name: reason for name in found if (reason := _unfit(name))}
     keypoints = extracted = 0
@@ -133,11 +140,11 @@ def extract_folder(
             log.info("%d of %d images are in %s already", reused, len(found), output)
         if crew is None:
             threads = workers or min(4, os.cpu_count() or 1)
-            results = described(extractor, todo, folder, masks, max_size, threads, skipped)
+            results = described(extractor, todo, folder, masks, max_size, store, threads, skipped)
         else:
             from .cluster_extract import described_by
 
-            results = described_by(crew, extractor.settings, todo, folder, masks, max_size, skipped)
+            results = described_by(crew, extractor.settings, todo, folder, masks, max_size, store, skipped)
         with progress_bar("extracting", len(found), "image", done=reused, quiet=quiet) as bar, closing(results):
             for batch in results:
                 for name, features, stamp in batch:
@@ -169,46 +176,18 @@ def described(
     folder: Path,
     masks: str | Path | None,
     max_size: int | None,
+    store: str,
     threads: int,
     skipped: dict[str, str],
 ) -> Generator[list[Described], None, None]:
     """Every image that can be read, batch by batch; `skipped` takes the reasons of the others."""
     with (
         DecodeWorkers(folder, masks, max_size) as decoders,
-        _Ahead(decoders.load, names, threads, threads + BATCH_IMAGES) as loaded,
+        Ahead(decoders.load, names, threads, threads + BATCH_IMAGES) as loaded,
     ):
         for batch, outcome in _extracted(extractor, loaded, folder, skipped):
             stamps = {name: item.stamp for name, item in batch}
-            yield [(name, features, stamps[name]) for name, features in outcome.result()]
-
-
-class _Ahead:
-    """Load values in threads, in order, never more than `ahead` of them before they are asked for."""
-
-    def __init__(self, load: Any, keys: Sequence[str], threads: int, ahead: int) -> None:
-        self._load, self._keys, self._ahead = load, iter(keys), ahead
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self._waiting: deque[tuple[str, Future[Loaded]]] = deque()
-
-    def __enter__(self) -> Iterator[tuple[str, Future[Loaded]]]:
-        return self._run()
-
-    def __exit__(self, *error: object) -> None:
-        # Without waiting: on Ctrl-C nobody wants to see the images decoded that are under way.
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _fill(self) -> None:
-        for key in self._keys:
-            self._waiting.append((key, self._pool.submit(self._load, key)))
-            if len(self._waiting) >= self._ahead:
-                return
-
-    def _run(self) -> Iterator[tuple[str, Future[Loaded]]]:
-        self._fill()
-        while self._waiting:
-            item = self._waiting.popleft()
-            yield item
-            self._fill()
+            yield [(name, kept_as(features, store), stamps[name]) for name, features in outcome.result()]
 
 
 def _extracted(
@@ -277,6 +256,16 @@ def _extract(
     for (name, item), features in zip(batch, results, strict=True):
         lafs = item.picture.to_original(features.lafs)
         yield name, Features(lafs, features.scores, features.descriptors, item.picture.size, features.meta)
+
+
+def _stored(output: str | Path) -> str:
+    """What the descriptors of a file of ours are kept as; of a new one float16. What is wrong with it, its writer
+    says."""
+    try:
+        with FeatureReader(output) as reader:
+            return str(reader.settings.get("store", "float32"))
+    except StoreError:
+        return PRECISIONS[0]
 
 
 def _unfit(name: str) -> str | None:

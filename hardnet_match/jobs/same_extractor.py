@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PARTS = ("detector", "shape", "orientation", "descriptor")
 OPTION = {"descriptor": "weights", **{part: f"{part}_weights" for part in PARTS[:3]}}
 # Of the job, not of the extractor: a query has no mask, and its size is seen to where it is read.
-OF_THE_JOB = ("max_size", "masks")
+OF_THE_JOB = ("max_size", "masks", "store")
 
 
 def extractor_like(

@@ -20,7 +20,7 @@ from .files import checked_size, map_array, write_array, write_text
 FORMAT = "hardnet-match codebook"
 VERSION = 1
 # Settings that say how many features there are or where, not what a descriptor looks like.
-AMOUNTS = frozenset({"max_keypoints", "max_size", "masks", "precision", "threshold", "tile", "device"})
+AMOUNTS = frozenset({"max_keypoints", "max_size", "masks", "store", "precision", "threshold", "tile", "device"})
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

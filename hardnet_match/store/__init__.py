@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .arrays import PRECISIONS, kept_as
 from .features import FeatureReader, FeatureWriter
 from .hdf5 import check_name
 from .matches import MatchReader, MatchWriter
@@ -10,6 +11,7 @@ from .shards import Shard
 from .view import ViewWriter
 
 __all__ = [
+    "PRECISIONS",
     "FeatureReader",
     "FeatureWriter",
     "MatchReader",
@@ -17,6 +19,7 @@ __all__ = [
     "Shard",
     "ViewWriter",
     "check_name",
+    "kept_as",
     "read_pairs",
     "write_pairs",
 ]

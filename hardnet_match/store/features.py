@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import StoreError
 from ..features import DESCRIPTOR_DTYPES, Features
 from ..frames import MR_SIZE, make_lafs
+from .arrays import finite, turned
 from .hdf5 import check_name, told_plainly
 from .links import Tree
 from .reader import Reader
@@ -81,7 +83,7 @@ class FeatureWriter(Writer):
         keypoints.attrs["uncertainty"] = _DETECTION_NOISE
         group.create_dataset("lafs", data=value.lafs)
         group.create_dataset("scores", data=value.scores)
-        group.create_dataset("descriptors", data=np.ascontiguousarray(value.descriptors.T))
+        group.create_dataset("descriptors", data=turned(value.descriptors))
         group.create_dataset("image_size", data=np.array(value.image_size, dtype=np.int64))
         if value.meta:
             group.attrs["meta"] = json.dumps(dict(value.meta), sort_keys=True)
@@ -150,6 +152,7 @@ class FeatureReader(Reader):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
         self._names: list[str] | None = None
+        self._mine = threading.local()
 
     def __enter__(self) -> FeatureReader:
         return self
@@ -195,31 +198,50 @@ class FeatureReader(Reader):
     def _has(self, group: Any, key: str) -> bool:
         return bool(self._tree.kind(group, key))
 
-    def _array(self, group: Any, name: str, key: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    def _room(self, dataset: Any) -> NDArray[Any]:
+        """An array to read a dataset into, this thread's until it asks again: to be copied from. Memory that is new
+        every time takes longer to get than the file to read."""
+        if not hasattr(self._mine, "room") or self._mine.room.nbytes < dataset.nbytes:
+            self._mine.room = np.empty(dataset.nbytes, np.uint8)
+        room: NDArray[Any] = self._mine.room[: dataset.nbytes].view(dataset.dtype).reshape(dataset.shape)
+        return room
+
+    def _array(
+        self, group: Any, name: str, key: str, shape: tuple[int | None, ...], *, borrow: bool = False
+    ) -> NDArray[Any]:
         with told_plainly(self.path, f"read {key} of {name!r}"):
             dataset = self._tree.dataset(group, key)
             if dataset is None or dataset.dtype.kind not in "fiu":
                 raise StoreError(f"{self.path}: {key} of {name!r} is not an array of numbers")
-            array: NDArray[Any] = dataset[()]
+            if borrow and dataset.size:
+                array = self._room(dataset)
+                dataset.read_direct(array)
+            else:
+                array = dataset[()]
         if array.ndim != len(shape) or any(
             want not in (None, got) for want, got in zip(shape, array.shape, strict=True)
         ):
             wanted = ", ".join("any" if want is None else str(want) for want in shape)
             raise StoreError(f"{self.path}: {key} of {name!r} has shape {array.shape}, not ({wanted})")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not finite(array):
             raise StoreError(f"{self.path}: {key} of {name!r} hold NaN or infinity; extract it again")
         return array
 
     def keypoints(self, name: str) -> NDArray[np.float32]:
         """(N, 2) float32 x, y in pixels of the image file, pixel centres at integers."""
-        return self._array(self._group(name), name, "keypoints", (None, 2)).astype(np.float32, copy=False)
+        return self._keypoints(self._group(name), name)
+
+    def _keypoints(self, group: Any, name: str) -> NDArray[np.float32]:
+        return self._array(group, name, "keypoints", (None, 2)).astype(np.float32, copy=False)
 
     def lafs(self, name: str) -> NDArray[np.float32]:
         """Local affine frames, (N, 2, 3) float32."""
-        group = self._group(name)
+        return self._lafs(self._group(name), name)
+
+    def _lafs(self, group: Any, name: str) -> NDArray[np.float32]:
         if self._has(group, "lafs"):
             return self._array(group, name, "lafs", (None, 2, 3)).astype(np.float32, copy=False)
-        xy = self.keypoints(name)
+        xy = self._keypoints(group, name)
         count = len(xy)
         scales = self._array(group, name, "scales", (count,)) if self._has(group, "scales") else np.ones(count)
         if self._has(group, "shapes"):
@@ -233,10 +255,10 @@ class FeatureReader(Reader):
         return self._descriptors(self._group(name), name, None)
 
     def _descriptors(self, group: Any, name: str, count: int | None) -> NDArray[Any]:
-        stored = self._array(group, name, "descriptors", (None, count))
+        stored = self._array(group, name, "descriptors", (None, count), borrow=True)
         if stored.dtype not in DESCRIPTOR_DTYPES:
             stored = stored.astype(np.float32)
-        return np.ascontiguousarray(stored.T)
+        return turned(stored)
 
     def descriptor_shape(self, name: str) -> tuple[int, int, str]:
         """(N, D, dtype) of an image's descriptors, without reading them."""
@@ -250,9 +272,11 @@ class FeatureReader(Reader):
 
     def image_size(self, name: str) -> tuple[int, int]:
         """(width, height) of the image file in pixels."""
-        group = self._group(name)
+        return self._image_size(self._group(name), name)
+
+    def _image_size(self, group: Any, name: str) -> tuple[int, int]:
         if not self._has(group, "image_size"):
-            corner = self.keypoints(name).max(axis=0, initial=0)
+            corner = self._keypoints(group, name).max(axis=0, initial=0)
             return int(np.ceil(corner[0])) + 1, int(np.ceil(corner[1])) + 1
         width, height = self._array(group, name, "image_size", (2,))
         if width <= 0 or height <= 0:
@@ -266,13 +290,15 @@ class FeatureReader(Reader):
             StoreError: there is no such image, or its record is damaged or inconsistent.
         """
         group = self._group(name)
-        lafs = self.lafs(name)
+        lafs = self._lafs(group, name)
         count = len(lafs)
         has_scores = self._has(group, "scores")
         scores = self._array(group, name, "scores", (count,)) if has_scores else np.ones(count)
         descriptors = self._descriptors(group, name, count)
-        if len(self._array(group, name, "keypoints", (None, 2))) != count:
-            raise StoreError(f"{self.path}: keypoints and lafs of {name!r} differ in number; extract it again")
         with told_plainly(self.path, f"read image {name!r}"):
+            if self._tree.dataset(group, "keypoints").shape != (count, 2):
+                raise StoreError(f"{self.path}: keypoints and lafs of {name!r} differ in number; extract it again")
             meta = json.loads(group.attrs.get("meta", "{}"))
-            return Features(lafs, scores.astype(np.float32, copy=False), descriptors, self.image_size(name), meta)
+            return Features(
+                lafs, scores.astype(np.float32, copy=False), descriptors, self._image_size(group, name), meta
+            )

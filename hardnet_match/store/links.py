@@ -31,7 +31,7 @@ class Tree:
     """
 
     def __init__(self, path: Path, h5: Any, open_shard: Callable[[Path], Any]) -> None:
-        self._path, self._h5, self._open = path, h5, open_shard
+        self._path, self._root, self._open = path, h5["/"], open_shard
         self._folder = Path(os.path.realpath(path)).parent
         self._shards: OrderedDict[Path, Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -39,7 +39,7 @@ class Tree:
     @property
     def root(self) -> Any:
         """The file's root group."""
-        return self._h5["/"]
+        return self._root
 
     def kind(self, group: Any, key: str) -> str:
         """`hard`, `soft` or `external`: what a link of a group is, not followed; '' if there is none."""
@@ -75,10 +75,12 @@ class Tree:
         Raises:
             StoreError: it is no dataset, or its values are kept in another file.
         """
+        import h5py
+
         found, _ = self._step(group, key, _SOFT_LINKS, external=False)
         if found is None:
             return None
-        if not hasattr(found, "dtype"):
+        if not isinstance(found, h5py.Dataset):
             raise StoreError(f"{self._path}: {key} of {group.name} is not an array")
         if found.is_virtual or found.external:
             raise StoreError(f"{self._path}: {key} of {group.name} keeps its values in another file, which is not read")
