@@ -156,14 +156,16 @@ def _two_of_groups(grouped: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """
     members = grouped.shape[dim + 1]
     maxima = grouped.amax(dim=dim + 1)
-    best, group = maxima.max(dim=dim)
+    if dim == 0:  # small by now: turned, so that what is looked through lies together
+        maxima = maxima.t().contiguous()
+    best, group = maxima.max(dim=1)
     inside = _members(grouped, group, dim)
-    place = inside.argmax(dim=dim)
-    inside.scatter_(dim, place.unsqueeze(dim), -torch.inf)
-    inner, inner_place = inside.max(dim=dim)
-    maxima.scatter_(dim, group.unsqueeze(dim), -torch.inf)
-    outer, outer_group = maxima.max(dim=dim)
-    outer_place = outer_group * members + _members(grouped, outer_group, dim).argmax(dim=dim)
+    place = inside.argmax(dim=1)
+    inside.scatter_(1, place.unsqueeze(1), -torch.inf)
+    inner, inner_place = inside.max(dim=1)
+    maxima.scatter_(1, group.unsqueeze(1), -torch.inf)
+    outer, outer_group = maxima.max(dim=1)
+    outer_place = outer_group * members + _members(grouped, outer_group, dim).argmax(dim=1)
     # Of equal values the lower place: the inner one, unless the other group lies before.
     take_inner = (inner > outer) | ((inner == outer) & (group < outer_group))
     second = torch.where(take_inner, inner, outer)
@@ -172,11 +174,9 @@ def _two_of_groups(grouped: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def _members(grouped: Tensor, group: Tensor, dim: int) -> Tensor:
-    """The members of one chosen group each: (N, members) with dim=1, (members, N) with dim=0. A copy."""
-    if dim == 1:
-        return grouped[torch.arange(len(group), device=group.device), group]
-    chosen = group.expand(1, grouped.shape[1], -1)
-    return torch.gather(grouped, 0, chosen)[0]
+    """The members of one chosen group each, (N, members). A copy."""
+    each = torch.arange(len(group), device=group.device)
+    return grouped[each, group] if dim == 1 else grouped[group, :, each]
 
 
 def _exact(x: Tensor, other: Tensor, found: _Running) -> Neighbours:
