@@ -64,6 +64,9 @@ def test_every_part_composes(composition: Composition) -> None:
         assert (features.lafs[:, 0, 0] > 0).all()
 
 
+@pytest.mark.skipif(
+    not hasattr(KF, "laf_is_filled"), reason="kornia before 0.9 cuts patches up to half a pixel beside their frames"
+)
 def test_the_stages_are_those_of_kornia() -> None:
     """The same frames and networks out of kornia's modules give the same shapes, turns and descriptors."""
     extractor = FeatureExtractor.from_preset(max_keypoints=120, orientation="orinet")

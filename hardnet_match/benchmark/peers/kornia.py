@@ -53,7 +53,7 @@ class _Composition(Peer):
         tensor = torch.from_numpy(image).float()[None, None] / 255
         lafs, scores, descriptors = self._local(tensor)
         # What is missing of the number asked for comes as frames of zeros.
-        real = feature.laf_is_filled(lafs)[0]
+        real = lafs[0].ne(0).flatten(1).any(1)
         order = torch.argsort(scores[0][real], descending=True, stable=True)
         frames, strength, rows = (part[0][real][order].float().numpy() for part in (lafs, scores, descriptors))
         return Features(frames, strength, rows, (image.shape[1], image.shape[0]))
