@@ -226,26 +226,24 @@ def _stale_or_new(
 def order_pairs(pairs: Sequence[tuple[str, str]], sizes: dict[str, int], cache_bytes: int) -> list[tuple[str, str]]:
     """Order pairs so that an LRU cache of `cache_bytes` reads seldom.
 
-    Images are cut into blocks of half the cache; pairs are done block against block, going to and fro, so that the
-    cache holds both blocks and one of them stays for the next. All pairs of N images in B blocks cost about
-    N (B + 1) / 2 reads, where the plain order costs N^2 / 2 as soon as the images do not fit.
+    Images are cut into blocks that leave room for two more. A block is paired with itself, then with one later image
+    after the other: the block stays, and what makes room for the next image is the one before it. All pairs of N
+    images of which M fit cost about N^2 / 2M + N / 2 reads; as a read can serve no more than the M - 1 images beside
+    it, no order has fewer than N^2 / 2M. The plain order has N^2 / 2.
     """
+    room = cache_bytes - 2 * max(sizes.values(), default=0)
     block: dict[str, int] = {}
     current = filled = 0
     for name in dict.fromkeys(name for pair in pairs for name in pair):
-        if filled and filled + sizes[name] > cache_bytes // 2:
+        if filled and filled + sizes[name] > room:
             current, filled = current + 1, 0
         block[name] = current
         filled += sizes[name]
-
     place = {name: index for index, name in enumerate(block)}
 
-    def key(pair: tuple[str, str]) -> tuple[int, int, int, int]:
-        # Within two blocks the first block's images change fastest: they were then all used a moment ago, and it is
-        # the other block that makes room for its successor.
+    def key(pair: tuple[str, str]) -> tuple[int, int, int]:
         first, second = sorted(pair, key=place.__getitem__)
-        low, high = block[first], block[second]
-        return low, high if low % 2 == 0 else -high, place[second], place[first]
+        return block[first], place[second], place[first]
 
     return sorted(pairs, key=key)
 
