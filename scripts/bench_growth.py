@@ -1,10 +1,9 @@
-"""How time and memory grow with pixels, features, photos and pairs, and what of it is the file.
+"""How time and memory grow with pixels, features, photos and pairs. What of it is the file: bench_store.py.
 
-    python scripts/bench_growth.py PHOTO... [--precision int8] [--parts pixels features photos pairs store]
+    python scripts/bench_growth.py PHOTO... [--precision int8] [--parts pixels features photos pairs]
 
 Every row is a process of its own, so that its peak memory is its own. `photos` and `pairs` take copies of the photos
-under other names. `store` writes and reads the same features as this package's files and as hloc writes and reads its
-own (the file opened for every image, float16, no journal), 4,096 features an image.
+under other names.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from hardnet_match import Features
-from hardnet_match.store import FeatureReader, FeatureWriter
+from hardnet_match.store import FeatureWriter
 
 SETTINGS = {"made": "up"}
 
@@ -62,46 +60,6 @@ def pairs(photos: list[Path], count: int, keypoints: int) -> dict[str, float]:
     return {"seconds each": seconds / found.pairs, "pairs": found.pairs, "reads an image": found.reads / count}
 
 
-def store(photos: list[Path], count: int, keypoints: int) -> dict[str, float]:
-    """Seconds an image to write and to read, ours and hloc's way."""
-    del photos
-    images = [made_up(keypoints, number) for number in range(count)]
-    with tempfile.TemporaryDirectory() as scratch:
-        own, other = Path(scratch) / "own.h5", Path(scratch) / "hloc.h5"
-        start = time.perf_counter()
-        with FeatureWriter(own, SETTINGS) as writer:
-            for number, features in enumerate(images):
-                writer.write(f"{number}.jpg", features)
-        ours = time.perf_counter() - start
-        start = time.perf_counter()
-        for number, features in enumerate(images):
-            with h5py.File(other, "a") as file:
-                group = file.create_group(f"{number}.jpg")
-                group["keypoints"] = features.keypoints.astype(np.float16)
-                group["descriptors"] = features.descriptors.T.astype(np.float16)
-                group["scores"] = features.scores.astype(np.float16)
-                group["image_size"] = np.array(features.image_size)
-        hloc = time.perf_counter() - start
-        start = time.perf_counter()
-        with FeatureReader(own) as reader:
-            for number in range(count):
-                reader.read(f"{number}.jpg")
-        ours_read = time.perf_counter() - start
-        start = time.perf_counter()
-        for number in range(count):
-            with h5py.File(other, "r") as file:
-                [np.asarray(file[f"{number}.jpg"][key]) for key in ("keypoints", "descriptors", "scores", "image_size")]
-        hloc_read = time.perf_counter() - start
-        return {
-            "write, ms": 1e3 * ours / count,
-            "write as hloc, ms": 1e3 * hloc / count,
-            "read, ms": 1e3 * ours_read / count,
-            "read as hloc, ms": 1e3 * hloc_read / count,
-            "MB": own.stat().st_size / count / 1e6,
-            "MB as hloc": other.stat().st_size / count / 1e6,
-        }
-
-
 def made_up(count: int, seed: int) -> Features:
     rng = np.random.default_rng(seed)
     descriptors = rng.normal(size=(count, 128)).astype(np.float32)
@@ -124,7 +82,6 @@ PARTS: dict[str, tuple[Callable[..., dict[str, float]], list[dict[str, Any]]]] =
     "features": (extract, [{"count": 4, "max_size": 1152, "keypoints": n} for n in (1024, 2048, 4096, 8000)]),
     "photos": (extract, [{"count": n, "max_size": 240, "keypoints": 128} for n in (10, 100, 1000)]),
     "pairs": (pairs, [{"count": n, "keypoints": 2048} for n in (10, 20, 40)]),
-    "store": (store, [{"count": n, "keypoints": 4096} for n in (10, 100)]),
 }
 
 
