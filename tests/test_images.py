@@ -418,8 +418,8 @@ def test_an_unshrunk_picture_leaves_frames_alone(lafs: NDArray[np.float32]) -> N
 
 def test_positions_and_focal_lengths_come_out_of_written_exif(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif.get_ifd(0x8825).update({1: "S", 2: (33.0, 51.0, 25.2), 3: "E", 4: (151.0, 12.0, 36.0), 5: b"\x01", 6: 12.5})
-    exif.get_ifd(0x8769).update({41989: 28, 37386: 4.2})
+    exif[0x8825] = {1: "S", 2: (33.0, 51.0, 25.2), 3: "E", 4: (151.0, 12.0, 36.0), 5: b"\x01", 6: 12.5}
+    exif[0x8769] = {41989: 28, 37386: 4.2}
     Image.fromarray(_photo()).save(tmp_path / "a.jpg", exif=exif)
     position = gps(tmp_path / "a.jpg")
     assert position is not None
