@@ -46,7 +46,7 @@ def records(work: Path, images: int) -> None:
     print("| keypoints | bytes an image | bytes a keypoint | writing, ms | reading, ms | matching a pair (smnn), ms |")
     print("|---|---|---|---|---|---|")
     for count in KEYPOINTS:
-        path, features = work / f"records-{count}.h5", made_up(count, np.float32)
+        path, features = work / f"records-{count}.h5", made_up(count, np.float16)
         with FeatureWriter(path, {}, overwrite=True) as writer:
             names = iter(f"folder/image_{i:06d}.jpg" for i in range(images))
             writing = seconds(lambda: writer.write(next(names), features), images)  # noqa: B023
@@ -54,7 +54,7 @@ def records(work: Path, images: int) -> None:
         with FeatureReader(path) as reader:
             stored = iter(reader.names())
             reading = seconds(lambda: reader.read(next(stored)), images)  # noqa: B023
-        other = made_up(count, np.float32, seed=1)
+        other = made_up(count, np.float16, seed=1)
         pair = seconds(lambda: match(features, other, method="smnn", ratio=0.9, device="cpu"), 5)  # noqa: B023
         print(
             f"| {count:,} | {size:,.0f} | {size / count:.0f} | {1e3 * writing:.1f} | {1e3 * reading:.1f} "

@@ -226,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=6.72, help="of one core for one image [6.72]")
     parser.add_argument("--writer", type=float, default=0.0097, help="seconds of the one writer for an image [.0097]")
-    parser.add_argument("--bytes", type=float, default=2.25e6, help="an image in a features file [2.25e6]")
+    parser.add_argument("--bytes", type=float, default=1.2e6, help="an image in a features file [1.2e6]")
     parser.add_argument("--images", type=float, default=1e9, help="of the table of shards [1e9]")
     parser.add_argument("--workers", type=int, nargs="+", default=[100, 300, 600, 1000, 3000], help="with one writer")
     parser.add_argument("--cores", type=int, default=2000, help="of the table of shards, a worker each [2000]")
