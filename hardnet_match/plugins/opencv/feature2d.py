@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataError
+from ...errors import DataError, OptionError
 from ...extractor import FeatureExtractor
 from ...frames import from_opencv, to_opencv
 from ...presets import DEFAULT_PRESET
@@ -123,7 +123,16 @@ class Feature2D:
 
     def image_features(self, image: Any, mask: Any = None) -> Any:
         """A `cv2.detail.ImageFeatures` for OpenCV's stitching pipeline, as `cv2.detail.computeImageFeatures2` makes
-        one."""
+        one.
+
+        Raises:
+            OptionError: OpenCV is older than 5: there, giving such an object descriptors from Python ends the process.
+        """
+        if int(cv2.__version__.partition(".")[0]) < 5:
+            raise OptionError(
+                f"OpenCV {cv2.__version__} crashes where Python sets the descriptors of an ImageFeatures; "
+                'install "opencv-python-headless>=5" for the stitching pipeline'
+            )
         keypoints, descriptors = self.detectAndCompute(image, mask)
         features = cv2.detail.ImageFeatures()
         height, width = _pixels(image).shape[:2]
