@@ -152,6 +152,7 @@ def test_its_parts_compose_with_ours(acme: Path) -> None:
 def test_settings_of_our_own_parts_say_nothing_of_plugins() -> None:
     assert set(FeatureExtractor(max_keypoints=5).settings) == {
         "detector", "shape", "orientation", "descriptor", "weights", "max_keypoints", "precision",
+        "scale_weight",
     }  # fmt: skip
 
 

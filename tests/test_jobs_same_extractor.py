@@ -29,6 +29,13 @@ def test_settings_make_their_extractor(parts: dict[str, object]) -> None:
     assert extractor_like(settings, "index", device="cpu").settings == first.settings
 
 
+def test_another_ranking_of_keypoints_is_brought_back() -> None:
+    first = FeatureExtractor.from_preset("hesaffnet-hardnet", device="cpu")
+    first.detector.scale_weight = 0.5
+    assert first.settings["scale_weight"] == 0.5
+    assert extractor_like(first.settings, "index", device="cpu").settings == first.settings
+
+
 def test_own_weights_are_known_by_their_hash(tmp_path: Path) -> None:
     state = load_file(resolve("hardnet-bundled"))
     own = tmp_path / "own.safetensors"

@@ -75,7 +75,7 @@ def test_results_tell_where_ours_is_behind() -> None:
 
 
 def test_detectors(sequence: Path) -> None:
-    table = run("bench_detectors.py", str(sequence / "img1.png"), "--keypoints", "300")
+    table = run("bench_detectors.py", str(sequence / "img1.png"), "--keypoints", "3000")
     rows = {cells[1].strip(): cells for cells in (line.split("|") for line in table.splitlines()[2:])}
     assert {"COLMAP SIFT", "hessian", "dog"} <= rows.keys()
     assert float(rows["hessian"][5]) < 0.6  # median distance of corresponding keypoints, pixels

@@ -322,9 +322,9 @@ def test_cancelled_verification_goes_on_later(scene: Scene, tmp_path: Path) -> N
     token.cancel()
     with pytest.raises(InterruptedError):
         verify(tmp_path / "d.db", token=token)
-    assert summarise(tmp_path / "d.db").verified_pairs < 15
+    there = summarise(tmp_path / "d.db").verified_pairs  # of 15; what workers had in hand when they saw the token
     first = verify(tmp_path / "d.db")
-    assert first.verified_pairs >= 12
+    assert first.verified_pairs >= max(12, there)
     assert verify(tmp_path / "d.db") == first, "what is verified stays"
 
 

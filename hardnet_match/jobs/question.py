@@ -16,7 +16,7 @@ from ..features import Features
 from ..images import read_image
 from ..retrieval.ground_truth import NameFinder
 from ..retrieval.index import Index
-from ..store import FeatureReader
+from ..store import FeatureReader, kept_as
 from .index import Sources, read_sources
 from .same_extractor import extractor_like
 
@@ -127,7 +127,10 @@ class Questions:
         if max_size:
             picture = picture.shrunk(int(max_size))
         found = self._made.extract(picture.pixels)
-        return Features(picture.to_original(found.lafs), found.scores, found.descriptors, picture.size, found.meta)
+        lafs = picture.to_original(found.lafs)
+        features = Features(lafs, found.scores, found.descriptors, picture.size, found.meta)
+        # Rounded as the stored ones are: bits of a signature hang on it, and a photo finds itself with its own score.
+        return kept_as(features, str(self.index.settings.get("store", "float32")))
 
     def stored(self, name: str) -> Features | None:
         """Features of an image of the index as they lie in a features file; None if in none that is known.

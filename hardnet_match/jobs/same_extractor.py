@@ -64,6 +64,8 @@ def extractor_like(
         device=device,
         **chosen,
     )
+    if "scale_weight" in settings and hasattr(extractor.detector, "scale_weight"):
+        extractor.detector.scale_weight = float(settings["scale_weight"])
     wanted = {key: value for key, value in settings.items() if key not in OF_THE_JOB}
     if extractor.settings != wanted:
         raise StoreError(
