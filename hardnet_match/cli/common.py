@@ -9,9 +9,8 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -19,6 +18,7 @@ import typer
 
 from ..errors import HardnetMatchError, OptionError
 from ..presets import compose
+from .stops import Stops
 
 if TYPE_CHECKING:
     from ..extractor import FeatureExtractor
@@ -42,73 +42,27 @@ def verb(function: Callable[P, int]) -> Callable[P, None]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        with _noticing_stops() as stopped:
-            try:
+        stops = Stops()
+        try:
+            with stops:
                 code = function(*args, **kwargs)
-            except BrokenPipeError:
+        except BrokenPipeError:
+            raise
+        except (Exception, KeyboardInterrupt) as error:
+            if os.environ.get(DEBUG):
                 raise
-            except (Exception, KeyboardInterrupt) as error:
-                if os.environ.get(DEBUG):
-                    raise
-                # A library may turn the KeyboardInterrupt raised inside its callback into an error of its own.
-                if isinstance(error, KeyboardInterrupt) or stopped:
-                    number = stopped[0] if stopped else signal.SIGINT
-                    code = STOPPED + number
-                    how = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
-                    complain(f"{how}; what is written stays readable, and the same command goes on from there")
-                else:
-                    code = USAGE if isinstance(error, OptionError) else FAILED
-                    complain(_told(error))
+            # A library may turn the KeyboardInterrupt raised inside its callback into an error of its own.
+            if isinstance(error, KeyboardInterrupt) or stops.came:
+                number = stops.came[0] if stops.came else signal.SIGINT
+                code = STOPPED + number
+                how = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+                complain(f"{how}; what is written stays readable, and the same command goes on from there")
+            else:
+                code = USAGE if isinstance(error, OptionError) else FAILED
+                complain(_told(error))
         raise typer.Exit(code)
 
     return run
-
-
-@contextmanager
-def _noticing_stops() -> Iterator[list[int]]:
-    """Ctrl-C as Python has it, SIGTERM and SIGHUP (a terminal that closes) as Ctrl-C; the signals that came.
-
-    What is ignored stays ignored: a run under `nohup` outlives its terminal.
-    """
-    came: list[int] = []
-
-    def interrupt(number: int, frame: Any) -> None:
-        came.append(number)
-        signal.default_int_handler(number, frame)
-
-    def stop(number: int, frame: Any) -> None:
-        # Whoever handles Ctrl-C in a way of its own at this moment (training between two steps, a call of COLMAP)
-        # shall handle this likewise.
-        came.append(number)
-        handler = signal.getsignal(signal.SIGINT)
-        if not callable(handler):
-            raise KeyboardInterrupt
-        handler(signal.SIGINT, frame)
-
-    def swallowed(what: Any) -> None:
-        # Python drops what is raised inside a finaliser or a weak reference's callback, and a signal may come there
-        # as well as anywhere: it is sent again, from outside, until it is heard.
-        if came and issubclass(what.exc_type, KeyboardInterrupt):
-            again = threading.Timer(0.05, os.kill, (os.getpid(), came[-1]))
-            again.daemon = True
-            again.start()
-        else:
-            hook(what)
-
-    hook, sys.unraisablehook = sys.unraisablehook, swallowed
-    before = {}
-    for name, handler in (("SIGINT", interrupt), ("SIGTERM", stop), ("SIGHUP", stop)):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is None or signal.getsignal(number) is signal.SIG_IGN:
-            continue
-        with suppress(ValueError):  # not the main thread: whoever runs us there has the signals
-            before[number] = signal.signal(number, handler)
-    try:
-        yield came
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-        sys.unraisablehook = hook
 
 
 def _told(error: Exception) -> str:

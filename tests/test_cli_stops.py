@@ -1,0 +1,139 @@
+"""A verb hears of signals while it runs, and nobody hears of them again after it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import typer
+
+from hardnet_match.cli import common, stops
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals as POSIX has them")
+
+
+@pytest.fixture
+def heard() -> Iterator[list[int]]:
+    """The signals that come to whoever calls the verb."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, frame: came.append(number)) for number in numbers]
+    hook = sys.unraisablehook
+    yield came
+    assert sys.unraisablehook is hook
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def code_of(body: Callable[[], object]) -> int:
+    """Exit code of a verb that does this."""
+
+    @common.verb
+    def run() -> int:
+        body()
+        return 0
+
+    with pytest.raises(typer.Exit) as ended:
+        run()
+    return int(ended.value.exit_code)
+
+
+def swallow(number: int) -> None:
+    """The signal comes inside a finaliser, where Python drops what is raised."""
+
+    class Left:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            for _ in range(1000):
+                pass
+
+    Left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_not_sent_again_after_the_end(number: int, heard: list[int]) -> None:
+    assert code_of(lambda: swallow(number)) == 0
+    time.sleep(4 * stops.MOMENT)
+    assert heard == []
+
+
+def test_whenever_the_verb_ends(heard: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end meets the sending at every place of both."""
+    draw = random.Random(0)
+    monkeypatch.setattr(stops, "MOMENT", 0.0)
+    codes = set()
+
+    def body() -> None:
+        swallow(signal.SIGTERM)
+        end = time.perf_counter() + draw.random() * 3e-4
+        while time.perf_counter() < end:
+            pass
+
+    for _ in range(400):
+        codes.add(code_of(body))
+        assert signal.getsignal(signal.SIGTERM).__name__ == "<lambda>"  # type: ignore[union-attr]
+    time.sleep(0.05)
+    assert heard == []
+    assert codes == {0, 143}
+
+
+def test_it_is_heard_where_another_handler_has_ctrl_c(heard: list[int]) -> None:
+    """As training has it, whose second Ctrl-C acts at once."""
+
+    def body() -> None:
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            swallow(signal.SIGINT)
+            time.sleep(10)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    begun = time.monotonic()
+    assert code_of(body) == 130
+    assert time.monotonic() - begun < 5
+    assert heard == []
+
+
+def test_it_wakes_who_waits_for_a_thread(heard: list[int]) -> None:
+    free = threading.Event()
+
+    def body() -> None:
+        swallow(signal.SIGTERM)
+        free.wait(10)
+
+    begun = time.monotonic()
+    assert code_of(body) == 143
+    assert time.monotonic() - begun < 5
+
+
+def test_a_finaliser_that_fails_by_itself_is_told_as_ever(heard: list[int]) -> None:
+    told: list[object] = []
+    hook, sys.unraisablehook = sys.unraisablehook, lambda what: told.append(what.exc_type)
+
+    class Left:
+        def __del__(self) -> None:
+            raise ValueError
+
+    try:
+        assert code_of(Left) == 0
+    finally:
+        sys.unraisablehook = hook
+    assert told == [ValueError]
+
+
+def test_in_another_thread_nothing_is_changed() -> None:
+    hook, handler, codes = sys.unraisablehook, signal.getsignal(signal.SIGTERM), []
+
+    def body() -> None:
+        assert (sys.unraisablehook, signal.getsignal(signal.SIGTERM)) == (hook, handler)
+
+    thread = threading.Thread(target=lambda: codes.append(code_of(body)))
+    thread.start()
+    thread.join()
+    assert codes == [0]
