@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import random
 import signal
@@ -137,3 +139,24 @@ def test_in_another_thread_nothing_is_changed() -> None:
     thread.start()
     thread.join()
     assert codes == [0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), RuntimeError("reentrant call inside stderr"), ValueError("closed")],
+)
+def test_a_log_that_cannot_be_written_ends_no_run(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    logger = logging.getLogger("hardnet_match")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", logger.propagate)
+    level = logger.level
+    try:
+        common.set_logging(quiet=False)
+        monkeypatch.setattr(sys, "stderr", Full())
+        logger.info("a line")
+    finally:
+        logger.setLevel(level)

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -84,7 +84,11 @@ class _ToStderr(logging.Handler):
     """Writes to the stderr of the moment: whoever runs a verb inside a program may have closed an earlier one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        line = self.format(record)
+        # A log that cannot be written (its disk is full, its pipe is gone, a signal's handler logs while this very
+        # stream writes) ends no run.
+        with suppress(OSError, ValueError, RuntimeError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def set_logging(quiet: bool) -> None:
