@@ -22,7 +22,7 @@ from hardnet_match.jobs.sfm_scores import evaluate_sfm
 from hardnet_match.report.scores import ScoreTable, as_text
 
 POSES = ("saharov", "lund_door")
-MODELS = ("et", "sacre_coeur")
+MODELS = ("et", "sacre_coeur", "sceaux_castle")
 
 
 def features(photos: Path, place: Path, detector: str, powers: list[float], given: argparse.Namespace) -> Contest:
