@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,14 @@ def importable_from_anywhere() -> None:
     import hardnet_match
 
     os.environ["PYTHONPATH"] = str(Path(hardnet_match.__file__).parents[1])
+
+
+@pytest.fixture(scope="module")
+def quick_disk() -> Iterator[None]:
+    """Nobody pulls the plug while the tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")
