@@ -1,8 +1,9 @@
-"""Pages of runs that never were: as small and as large as a test wants them."""
+"""Pages of runs that never were, as small and as large as a test wants them, and what a page is made of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html.parser import HTMLParser
 
 import numpy as np
 
@@ -10,6 +11,35 @@ from hardnet_match.report.parts import Drawn, Warn
 from hardnet_match.report.photos import Photo
 from hardnet_match.report.reconstruction import ReconstructionPage
 from hardnet_match.report.space import Space
+
+
+class Seen(HTMLParser):
+    """Elements with their attributes, text, and whether every element is closed."""
+
+    VOID = frozenset({"meta", "img", "br", "!doctype"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data if self.open[-1:] != ["style"] else ""
+
+    @property
+    def loads(self) -> list[str]:
+        """Everything that elements would load or lead to."""
+        return [told[key] or "" for _, told in self.elements for key in ("src", "href") if key in told]
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 from browser_helpers import console
+from page_helpers import Seen
 from PIL import Image
-from test_report_search import Seen
 from typer.testing import CliRunner
 
 from hardnet_match.cli import app

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from page_helpers import ring, small_page, space
-from test_report_search import Seen
+from page_helpers import Seen, ring, small_page, space
 
 from hardnet_match.errors import DataError
 from hardnet_match.frames import make_lafs

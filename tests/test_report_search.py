@@ -4,40 +4,16 @@ from __future__ import annotations
 
 import base64
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from page_helpers import Seen
 
 from hardnet_match.errors import ImageError
 from hardnet_match.report.page import page, picture, write_page
 from hardnet_match.report.search import Hit, search_page, shrunk, with_box
-
-
-class Seen(HTMLParser):
-    """Elements with their attributes, text, and whether every element is closed."""
-
-    VOID = frozenset({"meta", "img", "!doctype"})
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data if self.open[-1:] != ["style"] else ""
 
 
 def photo(seed: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
