@@ -3,7 +3,7 @@
     python scripts/fuzz.py pairs --seconds 300
     python scripts/fuzz.py --list
 
-Targets are those of tests/fuzz/targets.py. Inputs that reach new code are gathered in --corpus (a temporary folder
+Targets are those of tests/fuzz/targets/. Inputs that reach new code are gathered in --corpus (a temporary folder
 without it); an input that breaks the parser is written to the current folder as crash-..., with the traceback above it.
 Put it into tests/fuzz/seeds/TARGET once the parser is mended: the tests then run it for ever.
 """
