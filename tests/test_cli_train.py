@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_helpers import made_up_set
+from training_helpers import RECIPE, made_up_set
 from typer.testing import CliRunner, Result
 
 from hardnet_match.cli import app
@@ -22,26 +22,15 @@ from hardnet_match.training.checkpoint import load_checkpoint
 from hardnet_match.training.logs import read_rows
 from hardnet_match.weights import read_state
 
-RECIPE = """
-task = "orientation"
-[network]
-name = "orinet"
-[data]
-train = ["a"]
-evaluate = ["b"]
-[learn]
-matching = 0.0
-[schedule]
-kind = "one-cycle"
-batch = 8
-epochs = 5
-pairs_an_epoch = 80
-warm_up = 0.3
-[run]
-report = 7
-evaluate = 20
-pairs = 20
-checkpoint_minutes = 0
+RUN = f"""{RECIPE}
+data.evaluate = ["b"]
+schedule.epochs = 5
+schedule.pairs_an_epoch = 80
+schedule.warm_up = 0.3
+run.report = 7
+run.evaluate = 20
+run.pairs = 20
+run.checkpoint_minutes = 0
 """
 
 
@@ -51,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("train")
     made_up_set(60).save(folder / "a.h5")
     made_up_set(50, seed=5).save(folder / "b.h5")
-    (folder / "r.toml").write_text(RECIPE)
+    (folder / "r.toml").write_text(RUN)
     return folder
 
 

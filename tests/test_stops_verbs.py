@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_helpers import fill, until
-from training_helpers import made_up_set
+from training_helpers import RECIPE, made_up_set
 from typer.testing import CliRunner
 
 from hardnet_match.cli import app
@@ -52,21 +52,10 @@ setattr(owner, last, at_work)
 from hardnet_match.cli import main
 main()
 """
-RECIPE = """
-task = "orientation"
-[network]
-name = "orinet"
-[data]
-train = ["a"]
-[learn]
-matching = 0.0
-[optimiser]
-precision = "float32"
-[schedule]
-kind = "one-cycle"
-batch = 8
-epochs = 1
-pairs_an_epoch = 160
+RUN = f"""{RECIPE}
+schedule.epochs = 1
+schedule.pairs_an_epoch = 160
+optimiser.precision = "float32"
 """
 
 
@@ -152,7 +141,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, rendered: dict[str, Any]) -
         shutil.copy(folder / "scene" / sorted(os.listdir(folder / "scene"))[0], folder / "planes" / f"{number}.png")
     np.savetxt(folder / "planes" / "H_1_2", np.eye(3))
     made_up_set(80).save(folder / "a.h5")
-    (folder / "r.toml").write_text(RECIPE)
+    (folder / "r.toml").write_text(RUN)
     return folder
 
 

@@ -12,31 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_helpers import made_up_set
+from training_helpers import RECIPE, made_up_set
 
 from hardnet_match.training.logs import read_rows
 from hardnet_match.weights import read_state
 
 pytestmark = pytest.mark.slow
 
-RECIPE = """
-task = "orientation"
-[network]
-name = "orinet"
-[data]
-train = ["a"]
-[learn]
-matching = 0.0
-[optimiser]
-precision = "float32"
-[schedule]
-kind = "one-cycle"
-batch = 8
-epochs = 1
-pairs_an_epoch = 480
-[run]
-report = 5
-checkpoint_minutes = 0
+RUN = f"""{RECIPE}
+schedule.epochs = 1
+schedule.pairs_an_epoch = 480
+optimiser.precision = "float32"
+run.report = 5
+run.checkpoint_minutes = 0
 """
 LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "2"]
 
@@ -45,7 +33,7 @@ LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("train")
     made_up_set(40).save(folder / "a.h5")
-    (folder / "r.toml").write_text(RECIPE)
+    (folder / "r.toml").write_text(RUN)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Made-up training data: textures, patch sets, and a COLMAP model with the photos it was made from."""
+"""Made-up training data: textures, patch sets, a COLMAP model with the photos it was made from; and a recipe."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ from numpy.typing import NDArray
 from hardnet_match.frames import make_lafs, to_colmap
 from hardnet_match.training.patchset import PatchSet
 from hardnet_match.training.sources.cutting import stored_patches
+
+RECIPE = """
+task = "orientation"
+network.name = "orinet"
+data.train = ["a"]
+learn.matching = 0.0
+schedule.kind = "one-cycle"
+schedule.batch = 8
+"""
+"""A network that learns within seconds from the set `a`; a test adds the lines that say how long, and what else."""
 
 
 def texture(height: int, width: int, seed: int) -> NDArray[np.uint8]:
