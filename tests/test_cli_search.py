@@ -341,6 +341,20 @@ def test_an_index_of_unknown_making_asks_by_name_only(tmp_path: Path) -> None:
     assert "0123456789abcdef" in refused(2, "search", tmp_path / "lost", photo)
 
 
+def test_features_are_found_in_every_file_that_the_index_took(tmp_path: Path) -> None:
+    """Also where files differ in what may differ: how many keypoints there are, and what descriptors are kept as."""
+    old = write_features(tmp_path / "a.h5", [50] * 3, max_keypoints=50)
+    new = write_features(tmp_path / "b.h5", [40] * 3, seed=1, max_keypoints=40, store="float16")
+    index = tmp_path / "index"
+    for file in (old, new):
+        told("index", file, "-o", index, *(["--words", "8"] if file == old else []))
+    for name in ("a/000.jpg", "b/000.jpg"):
+        assert told("search", index, name)["results"]
+    new.unlink()
+    write_features(new, [40] * 3, seed=1, descriptor="another")  # made anew, of what the words are not for
+    assert "in no file at hand" in refused(1, "search", index, "b/000.jpg")
+
+
 def test_a_truncated_index_is_named(tmp_path: Path) -> None:
     index = tmp_path / "index"
     told("index", write_features(tmp_path / "a.h5", [50] * 3), "-o", index, "--words", "8")

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import ImageError, OptionError, StoreError
 from ..features import Features
 from ..images import read_image
+from ..retrieval.codebook import differing
 from ..retrieval.ground_truth import NameFinder
 from ..retrieval.index import Index
 from ..store import FeatureReader, kept_as
@@ -159,8 +160,8 @@ class Questions:
                 if path in self._given:
                     self.index.check_settings(reader.settings, str(path))
                     self._readers[path] = reader
-                # A file that the index remembers may have been made anew since, with other settings.
-                elif reader.settings == self.index.settings or not reader.settings:
+                # A file that the index remembers may have been made anew since, of other descriptors.
+                elif not differing(self.index.settings, reader.settings) or not reader.settings:
                     self._readers[path] = reader
         return self._readers[path]
 
