@@ -69,6 +69,24 @@ def test_big_endian_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_field(tmp_path / "a.mat", "v", "pts"), [[1, 3, 5], [2, 4, 6]])
 
 
+@pytest.mark.parametrize("at", ["kind", "shape", "width"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e300])
+def test_sizes_that_are_no_whole_numbers(at: str, value: float, tmp_path: Path) -> None:
+    """MATLAB writes whole ones; nothing in the file keeps another from saying that they are floats."""
+
+    def element(kind: int, data: bytes) -> bytes:
+        return struct.pack("<II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
+
+    odd = element(9, struct.pack("<2d", value, value))
+    plain = {"kind": element(6, struct.pack("<II", 2, 0)), "shape": element(5, struct.pack("<2i", 1, 1))}
+    width = element(9, struct.pack("<d", value)) if at == "width" else element(5, struct.pack("<i", 4))
+    head = [odd if at == part else right for part, right in plain.items()]
+    data = element(14, b"".join([*head, element(1, b"validation"), width, element(1, b"pts\0")]))
+    (tmp_path / "a.mat").write_bytes(b"MATLAB".ljust(124) + b"\0\1IM" + data)
+    with pytest.raises(DataError, match=r"a\.mat holds no annotated points"):
+        _fitted(tmp_path / "a.mat")
+
+
 def test_every_word_of_a_file_made_senseless_is_read_or_refused_at_once(tmp_path: Path) -> None:
     """scipy's reader is at work for hours on some of these."""
     corners = np.array([[0, 0, 1], [9, 0, 1], [0, 9, 1], [9, 9, 1]], float)

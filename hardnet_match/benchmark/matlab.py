@@ -48,7 +48,7 @@ class _Array:
         """A field of a struct array's first element."""
         if self.kind != _STRUCT or prod(self.shape) < 1:
             raise DataError("it is no struct")
-        [width] = _numbers(_next(self.parts), self.order, 1).astype(int)
+        [width] = _integers(_next(self.parts), self.order, 1)
         text = bytes(_next(self.parts).data)
         if not 1 <= width <= 64 or len(text) % width:
             raise DataError("names of fields have no length that can be")
@@ -111,10 +111,10 @@ def _array(element: _Element, order: str) -> _Array:
     if element.kind != _MATRIX:
         raise DataError("it is no array")
     parts = _elements(element.data, order)
-    flags, shape, name = _numbers(_next(parts), order), _numbers(_next(parts), order), _next(parts)
-    if not len(flags) or not 2 <= len(shape) <= 32 or shape.min() < 0:
+    flags, shape, name = _integers(_next(parts), order), _integers(_next(parts), order), _next(parts)
+    if not flags or not 2 <= len(shape) <= 32 or min(shape) < 0:
         raise DataError("an array has no shape that can be")
-    return _Array(int(flags[0]) & 0xFF, tuple(int(size) for size in shape), bytes(name.data), parts, order)
+    return _Array(flags[0] & 0xFF, tuple(shape), bytes(name.data), parts, order)
 
 
 def _next(parts: Iterator[_Element]) -> _Element:
@@ -122,6 +122,13 @@ def _next(parts: Iterator[_Element]) -> _Element:
     if found is None:
         raise DataError("it ends too early")
     return found
+
+
+def _integers(element: _Element, order: str, count: int | None = None) -> list[int]:
+    found = _numbers(element, order, count)
+    if not np.isfinite(found).all():
+        raise DataError("a size or a kind is no number")
+    return [int(number) for number in found]
 
 
 def _numbers(element: _Element, order: str, count: int | None = None) -> NDArray[np.float64]:
