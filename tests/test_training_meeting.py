@@ -67,3 +67,16 @@ def test_who_did_not_come_is_named() -> None:
     store = served()
     with pytest.raises(TrainingError, match="number 1, 2 did not come in 0 s"):
         fresh_store(store, 0, 3, seconds=0.05)
+
+
+def test_who_did_not_come_is_named_by_all_who_came() -> None:
+    """Each process writes to a log of its own, and the first one's may be on another machine."""
+    store = served()
+    first, second = clients(store, 2)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(fresh_store, own, rank, 3, 1.0) for rank, own in enumerate((first, second))]
+        for future in waiting:
+            with pytest.raises(TrainingError, match="number 2 did not come"):
+                future.result()
+    with pytest.raises(TrainingError, match="number 0 did not come"):
+        fresh_store(served(), 1, 3, seconds=0.05)

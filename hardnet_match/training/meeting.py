@@ -37,14 +37,13 @@ def fresh_store(store: Store, rank: int, world: int, seconds: float = SECONDS) -
     place = PrefixStore("hardnet-match", store)
     own, end = uuid.uuid4().hex, time.monotonic() + seconds
     place.set(f"word/{rank}", own)
-    listed, missing = "", [0]
+    listed = ""
     while True:
         if rank == 0:
             words = " ".join([own, *(_read(place, f"word/{r}") or "-" for r in range(1, world))])
             if words != listed:
                 place.set("list", listed := words)
-            missing = [r for r in range(1, world) if _read(place, f"seen/{r}") != listed]
-            if not missing:
+            if not _unseen(place, world, listed):
                 place.set("agreed", listed)
                 return PrefixStore(f"hardnet-match/{own}", store)
         else:
@@ -54,12 +53,19 @@ def fresh_store(store: Store, rank: int, world: int, seconds: float = SECONDS) -
             if now != listed and now.split()[rank : rank + 1] == [own]:
                 place.set(f"seen/{rank}", listed := now)
         if time.monotonic() > end:
+            # Who has seen no list with its own word in it has not heard from the first.
+            missing = (_unseen(place, world, listed) if listed else []) or [0]
             told = ", ".join(map(str, missing[:16]))
             raise TrainingError(
                 f"of the {world} processes that train together, number {told} did not come in {seconds:.0f} s; look at "
                 "what it said, and start all of them again"
             )
         time.sleep(0.02)
+
+
+def _unseen(place: Store, world: int, listed: str) -> list[int]:
+    """The ranks that have not said that they saw this list."""
+    return [rank for rank in range(1, world) if _read(place, f"seen/{rank}") != listed]
 
 
 def _read(store: Store, key: str) -> str:
