@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from training_helpers import made_up_set
 
 from hardnet_match.descriptors import RootSIFT
-from hardnet_match.errors import OptionError
+from hardnet_match.errors import OptionError, TrainingError
 from hardnet_match.inference import standardise
 from hardnet_match.l2net import trunk
 from hardnet_match.orientation import OriNet
@@ -180,3 +180,24 @@ def test_a_batch_that_does_not_split_is_told() -> None:
     with pytest.raises(OptionError, match=r"batch of 10 .* 4 processes"):
         Processes(1, 4).share(10)
     assert [Processes(rank, 3).share(12) for rank in range(3)] == [slice(0, 4), slice(4, 8), slice(8, 12)]
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "MASTER_ADDR"),
+        ({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "none"}, "none"),
+        ({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "99999"}, "99999"),
+    ],
+)
+def test_a_place_that_cannot_be_is_told(
+    environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of what torchrun sets, as some clusters have it."""
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", **environment}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError, match=told) as error, processes(torch.device("cpu")):
+        pass
+    assert "torchrun" in str(error.value)

@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
-from ..errors import OptionError
+from ..errors import OptionError, TrainingError
 from .meeting import fresh_store
 
 
@@ -175,6 +175,9 @@ def processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
 
     Yields:
         this process's place, and its device (of several CUDA devices, the one of its local rank).
+
+    Raises:
+        TrainingError: the others are not to be found.
     """
     if not started_by_torchrun():
         yield Processes(), device
@@ -182,9 +185,15 @@ def processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    store, rank, world = next(rendezvous("env://"))
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=fresh_store(store, rank, world), rank=rank, world_size=world)
+    try:
+        store, rank, world = next(rendezvous("env://"))
+        dist.init_process_group(backend, store=fresh_store(store, rank, world), rank=rank, world_size=world)
+    except (ValueError, RuntimeError) as error:  # a variable that is missing or no number; nobody at the address
+        raise TrainingError(
+            f"the processes that are to train together do not find each other ({str(error).partition(chr(10))[0]}); "
+            "start them with torchrun, or without WORLD_SIZE in the environment to train in one process"
+        ) from error
     try:
         yield Processes(dist.get_rank(), dist.get_world_size()), device
     finally:
