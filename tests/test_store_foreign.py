@@ -51,6 +51,7 @@ def test_foreign_matches(tmp_path: Path) -> None:
         f["db-a.jpg_old.jpg/matches0"] = np.array([0], dtype=np.int16)
         f["x/y/matches0"] = np.array([-30000, 0], dtype=np.int16)
         f["x/z/matches0"] = np.array([0.5])
+        f["x/null/matches0"] = h5py.Empty("i4")
     with MatchReader(tmp_path / "m.h5") as reader:
         matches = reader.read("q/b.jpg", "db/a.jpg")
         assert matches.pairs.tolist() == [[4, 1], [2, 2]]
@@ -61,6 +62,8 @@ def test_foreign_matches(tmp_path: Path) -> None:
             reader.read("x", "y")
         with pytest.raises(StoreError, match="integers"):
             reader.read("x", "z")
+        with pytest.raises(StoreError, match="not an array"):
+            reader.read("x", "null")
         with pytest.raises(StoreError, match="no matches"):
             reader.read("a", "b")
 
@@ -110,6 +113,17 @@ def _damage_meta(group: h5py.Group) -> None:
     group.attrs["meta"] = "{not json"
 
 
+def _damage_null(group: h5py.Group) -> None:
+    """HDF5 has datasets without any values or shape."""
+    del group["descriptors"]
+    group["descriptors"] = h5py.Empty("f4")
+
+
+def _damage_null_frames(group: h5py.Group) -> None:
+    del group["lafs"]
+    group["lafs"] = h5py.Empty("f4")
+
+
 def _damage_complete(group: h5py.Group) -> None:
     del group.attrs["complete"]
 
@@ -127,6 +141,8 @@ def _damage_complete(group: h5py.Group) -> None:
         _damage_missing,
         _damage_size,
         _damage_meta,
+        _damage_null,
+        _damage_null_frames,
         _damage_complete,
     ],
 )

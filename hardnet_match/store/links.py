@@ -80,7 +80,7 @@ class Tree:
         found, _ = self._step(group, key, _SOFT_LINKS, external=False)
         if found is None:
             return None
-        if not isinstance(found, h5py.Dataset):
+        if not isinstance(found, h5py.Dataset) or found.shape is None:  # which HDF5 calls null
             raise StoreError(f"{self._path}: {key} of {group.name} is not an array")
         if found.is_virtual or found.external:
             raise StoreError(f"{self._path}: {key} of {group.name} keeps its values in another file, which is not read")
