@@ -239,6 +239,5 @@ def test_query_of_features() -> None:
     query = Query.from_features(features, codebook, 3)
     assert np.array_equal(query.words, codebook.assign(features.descriptors, 3))
     assert len(query.select(query.words[:, 0] < 32)) == (query.words[:, 0] < 32).sum()
-    assert np.array_equal(query.assigned(1).words, query.words[:, :1])
     with pytest.raises(DataError, match="lafs must be"):
         Query(query.words, query.distances, query.lafs[1:], query.descriptors, query.weights)

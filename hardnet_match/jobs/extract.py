@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..devices import release_memory
 from ..errors import DataError, ImageError, OptionError, StoreError
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from .crew import Crew
 
 log = logging.getLogger(__name__)
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 Batch: TypeAlias = list[tuple[str, Loaded]]
 Described: TypeAlias = tuple[str, Features, str]
 """An image's name, its features, and the stamp of the photo they are of."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from .crew import Crew
 
 log = logging.getLogger(__name__)
-Key = TypeVar("Key")
-Given = TypeVar("Given")
-Result = TypeVar("Result")
 
 Matched: TypeAlias = tuple[tuple[str, str], Matches, int, int]
 """A pair, its matches, how many features the first image has, and images read for it that were not in memory."""

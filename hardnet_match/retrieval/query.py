@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +68,3 @@ class Query:
         return Query(
             self.words[rows], self.distances[rows], self.lafs[rows], self.descriptors[rows], self.weights[rows]
         )
-
-    def assigned(self, assignments: int) -> Query:
-        """The same query with only the first so many words of each feature."""
-        return replace(self, words=self.words[:, :assignments], distances=self.distances[:, :assignments])

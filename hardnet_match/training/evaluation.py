@@ -27,7 +27,6 @@ FIGURES = {
 LOWEST = ("fpr95", "fpr95_hard", "covariance")
 """Figures of which less is better."""
 _MOST_MATCHES = 20_000
-Judge = Callable[[PatchNetwork], dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
