@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .errors import OptionError
-from .inference import PatchNetwork, go_on
+from .inference import CPU_TILE, PatchNetwork, go_on
 
 RANGE = 8.0
 """Deviations that the 256 levels of an activation span; the next larger values, about one in 10,000, are cut."""
 WEIGHT_RANGE = 2.0
 """Weights take up half of their 8 bits: products then cannot overflow on processors without VNNI, at no visible loss
 (mean cosine of HardNet's descriptors to float32 .9998 either way), and all processors give the same numbers."""
-TILE = 64
-"""Patches a request: HardNet's activations in 8 bits then stay in a core's cache."""
+TILE = CPU_TILE
+"""Patches a request, what `run_tiled` fills up to: HardNet's activations in 8 bits then stay in a core's cache."""
 BLOCK = 1024
 """Patches handed over at once, to be shared by the cores; standardised, they take 4 MB."""
 
