@@ -360,8 +360,7 @@ def test_pickles_are_never_run(there: Path, make: Any, form: str) -> None:
     result = run(*make(there, f"evil-{form}"), code=(1, 2))
     assert "error" in result.stderr
     assert not list(there.rglob("ran-*"))
-    with pytest.raises(Exception, match=""):
-        pickle.loads(pickle.dumps(Evil("it-would")))["would"]
+    pickle.loads(pickle.dumps(Evil("it-would")))
     assert (there / "ran-it-would").exists()  # the pickle works where it is run
 
 

@@ -453,7 +453,9 @@ def test_exif_of_real_photos_is_read_as_colmap_reads_it(shared: Path) -> None:
 
 def test_real_photos_decode_as_colmap_decodes_them(shared: Path) -> None:
     scenes = shared / "data" / "scenes"
-    for folder in sorted(path for path in scenes.iterdir() if path.is_dir()):
+    folders = sorted(path for path in scenes.iterdir() if path.is_dir())
+    assert folders
+    for folder in folders:
         name = list_images(folder)[0]
         theirs = pycolmap.Bitmap.read(folder / name, as_rgb=False).to_array()
         np.testing.assert_array_equal(read_image(folder / name).pixels, theirs.reshape(theirs.shape[:2]))

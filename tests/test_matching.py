@@ -212,7 +212,14 @@ def test_identical_rows_are_ambiguous(method: str) -> None:
     found = match(a, a, method)
     if method == "mnn":
         assert found.pairs.tolist() == [[0, 0]]
-    elif method != "adalam":
+    elif (
+        method == "adalam"
+    ):  # as kornia's, but for which of equals is the nearest: all at one place, and so in agreement
+        rows, lafs = torch.from_numpy(a.descriptors), torch.from_numpy(a.lafs)[None]
+        _, theirs = kf.match_adalam(rows, rows, lafs, lafs, hw1=a.image_size, hw2=a.image_size)
+        assert found.pairs[:, 0].tolist() == theirs[:, 0].tolist()
+        assert len(np.unique(found.pairs[:, 1])) == len(theirs[:, 1].unique()) == 1
+    else:
         assert len(found) == 0
 
 

@@ -462,7 +462,9 @@ def test_model_files_read_back(tmp_path: Path) -> None:
     model = model_of(poses)
     (tmp_path / "bin").mkdir()
     model.write(tmp_path / "bin")  # type: ignore[attr-defined]
-    for name, (rotation, translation) in read_colmap_cameras(tmp_path / "bin").items():
+    found = read_colmap_cameras(tmp_path / "bin")
+    assert found.keys() == poses.keys()
+    for name, (rotation, translation) in found.items():
         np.testing.assert_allclose(rotation, poses[name][0], atol=1e-9)
         np.testing.assert_allclose(translation, poses[name][1])
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from training_helpers import made_up_set
 
 from hardnet_match.architectures import load_network
-from hardnet_match.errors import OptionError
+from hardnet_match.errors import OptionError, WeightsError
 from hardnet_match.jobs.train import train
 from hardnet_match.training import assemble
 from hardnet_match.training import recipe as recipes
@@ -266,7 +266,7 @@ def test_the_seed_decides_the_start_and_weights_may_take_its_place() -> None:
     assert not torch.equal(weight[0], weight[2])
     assert not torch.equal(weight[0], weight[3])
     assert [m.p for m in started.modules() if isinstance(m, torch.nn.Dropout)] == [0.1]
-    with pytest.raises(Exception, match="another network"):
+    with pytest.raises(WeightsError, match="another network"):
         assemble.make_network(recipes.from_values({**PLAIN, "network": {"name": "h8", "start": "hardnet-bundled"}}))
 
 

@@ -200,7 +200,7 @@ def test_redirects_are_followed_but_not_from_https_to_http(server: _Server) -> N
     import urllib.request
 
     request = urllib.request.Request("https://example.org/a")
-    with pytest.raises(Exception, match="leads away from https"):
+    with pytest.raises(download._Failed, match="leads away from https"):
         download._NoDowngrade().redirect_request(request, None, 302, "", {}, "http://example.org/a")
 
 
