@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import common, comparison, options
 from .common import verb
+
+if TYPE_CHECKING:
+    from ..jobs.contestants import Contest
+    from ..report.scores import ScoreTable
 
 BROWN = common.examples(
     """
@@ -37,8 +43,57 @@ SFM = common.examples(
 )
 
 
+@dataclass(frozen=True)
+class Contestants:
+    """Who takes part, and on what terms."""
+
+    preset: comparison.Presets = None
+    peers: comparison.Peers = None
+    features: comparison.Features = None
+    keypoints: comparison.Keypoints = 2048
+    max_size: options.MaxSize = 0
+    weights: options.Weights = None
+    shape_weights: options.ShapeWeights = None
+    detector_weights: options.DetectorWeights = None
+    orientation: options.Orientation = None
+    orientation_weights: options.OrientationWeights = None
+
+    def contest(self, device: str) -> Contest:
+        """As the jobs take it."""
+        return comparison.contest_of(**{**vars(self), "max_size": self.max_size or None}, device=device)
+
+
+@dataclass(frozen=True)
+class SfmContestants(Contestants):
+    """With what a reconstruction takes."""
+
+    keypoints: comparison.Keypoints = 4096
+    max_size: options.MaxSize = 1600
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the tables go."""
+
+    html: comparison.Page = None
+    markdown: comparison.Markdown = None
+    json: options.Json = False
+    quiet: options.Quiet = False
+
+    def begin(self) -> None:
+        """Set the logging; OptionError unless all files can be written."""
+        common.set_logging(self.quiet)
+        comparison.check_places(self.html, self.markdown)
+
+    def tell(self, found: Any, tables: list[ScoreTable], title: str, about: Mapping[str, str]) -> int:
+        """Write and print them."""
+        return comparison.tell(found, tables, title, about, self.html, self.markdown, self.json)
+
+
 @verb
+@options.grouped
 def brown(
+    *,
     folder: Annotated[
         str, typer.Argument(metavar="FOLDER|ZIP|NAME", help="liberty, notredame, yosemite, ... of Brown.")
     ],
@@ -56,17 +111,13 @@ def brown(
         typer.Option(metavar="LABEL=FILE", help="Descriptors (N, D) of all patches as .npy, in order."),
     ] = None,
     device: options.Device = "auto",
-    html: comparison.Page = None,
-    markdown: comparison.Markdown = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    output: Output,
 ) -> int:
     """False positives at 95 % recall (FPR95) on the 100,000 published pairs of Brown's PhotoTour.
 
     The set is a folder or zip as published, with m50_100000_100000_0.txt, or the name of one, then downloaded.
     """
-    common.set_logging(quiet)
-    comparison.check_places(html, markdown)
+    output.begin()
     from ..jobs.brown import evaluate_brown
     from ..jobs.score_tables import brown_tables
 
@@ -77,71 +128,53 @@ def brown(
         comparison.split(peers),
         comparison.labelled(descriptors),
         device=device,
-        quiet=quiet,
+        quiet=output.quiet,
     )
     about = {"set": found.folder, "pairs": f"{found.pairs:,}, {found.matching:,} matching"}
-    return comparison.tell(found, brown_tables(found), "FPR95 on Brown's patches", about, html, markdown, json)
+    return output.tell(found, brown_tables(found), "FPR95 on Brown's patches", about)
 
 
 @verb
+@options.grouped
 def homography(
+    *,
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Sequences (HPatches, Oxford, homogr), a subfolder each.")
     ],
-    preset: comparison.Presets = None,
-    peers: comparison.Peers = None,
-    features: comparison.Features = None,
-    keypoints: comparison.Keypoints = 2048,
-    max_size: options.MaxSize = 0,
+    contestants: Contestants,
     method: options.Method = "smnn",
     ratio: options.Ratio = 0.9,
     estimator: Annotated[str, typer.Option(metavar="NAME", help="ransac, magsac or poselib.")] = "ransac",
     threshold: comparison.Threshold = 3.0,
-    weights: options.Weights = None,
-    shape_weights: options.ShapeWeights = None,
-    detector_weights: options.DetectorWeights = None,
-    orientation: options.Orientation = None,
-    orientation_weights: options.OrientationWeights = None,
     seed: comparison.Seed = 0,
     work: comparison.WorkFolder = None,
     device: options.Device = "auto",
-    html: comparison.Page = None,
-    markdown: comparison.Markdown = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    output: Output,
 ) -> int:
     """Matching and homographies on planar sequences: presets and peers on the same images, keypoints and matcher.
 
     Mean matching accuracy at 1 to 10 px, matching score and repeatability at 3 px, and the area under recall of the
     homography's corner error up to 3, 5 and 10 px. Binary descriptors are compared by Hamming distance.
     """
-    common.set_logging(quiet)
-    comparison.check_places(html, markdown)
+    output.begin()
     from ..jobs.homography import evaluate_homography
     from ..jobs.score_tables import homography_tables
 
-    contest = comparison.contest_of(
-        preset, peers, features, keypoints=keypoints, max_size=max_size or None, weights=weights,
-        shape_weights=shape_weights, detector_weights=detector_weights, orientation=orientation,
-        orientation_weights=orientation_weights, device=device,
-    )  # fmt: skip
     found = evaluate_homography(
-        folder, contest, method=method, ratio=ratio, estimator=estimator, threshold=threshold, seed=seed, work=work,
-        quiet=quiet,
+        folder, contestants.contest(device), method=method, ratio=ratio, estimator=estimator, threshold=threshold,
+        seed=seed, work=work, quiet=output.quiet,
     )  # fmt: skip
     about = {"folder": found.folder, "pairs": str(found.pairs), **comparison.about_of(found.settings)}
-    return comparison.tell(found, homography_tables(found), "Homography benchmark", about, html, markdown, json)
+    return output.tell(found, homography_tables(found), "Homography benchmark", about)
 
 
 @verb
+@options.grouped
 def pose(
+    *,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos with known cameras.")],
     cameras: comparison.Cameras = None,
-    preset: comparison.Presets = None,
-    peers: comparison.Peers = None,
-    features: comparison.Features = None,
-    keypoints: comparison.Keypoints = 2048,
-    max_size: options.MaxSize = 0,
+    contestants: Contestants,
     pairs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Pairs file; those that share enough points without it.")
     ] = None,
@@ -155,37 +188,23 @@ def pose(
         typer.Option(metavar="NAME,...", help="ransac, magsac, poselib. [default: magsac, poselib if installed]"),
     ] = None,
     threshold: comparison.Threshold = 1.0,
-    weights: options.Weights = None,
-    shape_weights: options.ShapeWeights = None,
-    detector_weights: options.DetectorWeights = None,
-    orientation: options.Orientation = None,
-    orientation_weights: options.OrientationWeights = None,
     seed: comparison.Seed = 0,
     work: comparison.WorkFolder = None,
     device: options.Device = "auto",
-    html: comparison.Page = None,
-    markdown: comparison.Markdown = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    output: Output,
 ) -> int:
     """Relative poses of photos with known cameras: area under recall of the pose error up to 5, 10 and 20 degrees.
 
     The error is the larger of the rotation's and of the translation's direction; a pair without a pose counts as
     failed. Beside it the share of matches within a pixel of the true epipolar lines.
     """
-    common.set_logging(quiet)
-    comparison.check_places(html, markdown)
+    output.begin()
     from ..jobs.pose import evaluate_pose
     from ..jobs.score_tables import pose_tables
 
-    contest = comparison.contest_of(
-        preset, peers, features, keypoints=keypoints, max_size=max_size or None, weights=weights,
-        shape_weights=shape_weights, detector_weights=detector_weights, orientation=orientation,
-        orientation_weights=orientation_weights, device=device,
-    )  # fmt: skip
     found = evaluate_pose(
-        folder, contest, cameras=cameras, pairs=pairs, shared=shared, method=method, ratio=ratio,
-        estimators=comparison.split(estimator), threshold=threshold, seed=seed, work=work, quiet=quiet,
+        folder, contestants.contest(device), cameras=cameras, pairs=pairs, shared=shared, method=method, ratio=ratio,
+        estimators=comparison.split(estimator), threshold=threshold, seed=seed, work=work, quiet=output.quiet,
     )  # fmt: skip
     about = {
         "folder": found.folder,
@@ -193,61 +212,37 @@ def pose(
         "pairs": str(found.pairs),
         **comparison.about_of(found.settings),
     }
-    return comparison.tell(found, pose_tables(found), "Relative poses", about, html, markdown, json)
+    return output.tell(found, pose_tables(found), "Relative poses", about)
 
 
 @verb
+@options.grouped
 def sfm(
+    *,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos of one place.")],
     cameras: comparison.Cameras = None,
-    preset: comparison.Presets = None,
-    peers: comparison.Peers = None,
-    features: comparison.Features = None,
-    keypoints: comparison.Keypoints = 4096,
-    max_size: options.MaxSize = 1600,
+    contestants: SfmContestants,
     method: options.Method = "smnn",
     ratio: options.Ratio = 0.9,
     mapper: options.Mapper = "incremental",
     camera_mode: options.CameraMode = "auto",
-    weights: options.Weights = None,
-    shape_weights: options.ShapeWeights = None,
-    detector_weights: options.DetectorWeights = None,
-    orientation: options.Orientation = None,
-    orientation_weights: options.OrientationWeights = None,
     seed: comparison.Seed = 0,
     work: comparison.WorkFolder = None,
     device: options.Device = "auto",
-    html: comparison.Page = None,
-    markdown: comparison.Markdown = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    output: Output,
 ) -> int:
     """What COLMAP reconstructs from everyone's features: exhaustive pairs, one matcher, its verification and mapper.
 
     Registered images, points, track length and reprojection error of the largest model; against known cameras the
     median errors of rotation and position (per cent of the cameras' extent) after alignment.
     """
-    common.set_logging(quiet)
-    comparison.check_places(html, markdown)
+    output.begin()
     from ..jobs.score_tables import sfm_tables
     from ..jobs.sfm_scores import evaluate_sfm
 
-    contest = comparison.contest_of(
-        preset, peers, features, keypoints=keypoints, max_size=max_size or None, weights=weights,
-        shape_weights=shape_weights, detector_weights=detector_weights, orientation=orientation,
-        orientation_weights=orientation_weights, device=device,
-    )  # fmt: skip
     found = evaluate_sfm(
-        folder, contest, cameras=cameras, method=method, ratio=ratio, mapper=mapper, camera_mode=camera_mode, seed=seed,
-        work=work, quiet=quiet,
+        folder, contestants.contest(device), cameras=cameras, method=method, ratio=ratio, mapper=mapper,
+        camera_mode=camera_mode, seed=seed, work=work, quiet=output.quiet,
     )  # fmt: skip
     about = {"folder": found.folder, "images": str(found.images), "known cameras": found.cameras or "none"}
-    return comparison.tell(
-        found,
-        sfm_tables(found),
-        "Reconstruction",
-        {**about, **comparison.about_of(found.settings)},
-        html,
-        markdown,
-        json,
-    )
+    return output.tell(found, sfm_tables(found), "Reconstruction", {**about, **comparison.about_of(found.settings)})

@@ -21,22 +21,16 @@ EXAMPLES = common.examples(
 
 
 @verb
+@options.grouped
 def run(
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the results.")] = Path(
         "demo"
     ),
     views: Annotated[int, typer.Option(min=2, metavar="N", help="Pictures to take of the scene.")] = 10,
     size: Annotated[str, typer.Option(metavar="WxH", help="Size of the pictures.")] = "640x480",
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed is another scene.")] = 0,
-    preset: options.Preset = "hesaffnet-hardnet",
-    detector: options.Detector = None,
-    shape: options.Shape = None,
-    orientation: options.Orientation = None,
-    descriptor: options.Descriptor = None,
-    weights: options.Weights = None,
-    detector_weights: options.DetectorWeights = None,
-    shape_weights: options.ShapeWeights = None,
-    orientation_weights: options.OrientationWeights = None,
+    parts: options.Parts,
     max_keypoints: options.MaxKeypoints = 2048,
     mapper: options.Mapper = "incremental",
     device: options.Device = "auto",
@@ -51,20 +45,7 @@ def run(
     width, height = _size(size)
     from ..jobs.demo import run_demo
 
-    extractor = common.build_extractor(
-        preset,
-        detector=detector,
-        shape=shape,
-        orientation=orientation,
-        descriptor=descriptor,
-        weights=weights,
-        detector_weights=detector_weights,
-        shape_weights=shape_weights,
-        orientation_weights=orientation_weights,
-        max_keypoints=max_keypoints,
-        device=device,
-        precision=precision,
-    )
+    extractor = common.build_extractor(**vars(parts), max_keypoints=max_keypoints, device=device, precision=precision)
     summary = run_demo(
         output,
         extractor,

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from ..presets import compose
 from . import common, options
 from .common import verb
 
@@ -25,18 +24,12 @@ EXAMPLES = common.examples(
 
 
 @verb
+@options.grouped
 def run(
+    *,
     photos: options.ImagesFolder,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Features file to write.")],
-    preset: options.Preset = "hesaffnet-hardnet",
-    detector: options.Detector = None,
-    shape: options.Shape = None,
-    orientation: options.Orientation = None,
-    descriptor: options.Descriptor = None,
-    weights: options.Weights = None,
-    detector_weights: options.DetectorWeights = None,
-    shape_weights: options.ShapeWeights = None,
-    orientation_weights: options.OrientationWeights = None,
+    parts: options.Parts,
     max_keypoints: options.MaxKeypoints = 4096,
     max_size: options.MaxSize = 1600,
     masks: options.Masks = None,
@@ -57,28 +50,17 @@ def run(
     """
     common.output_place(output)
     common.set_logging(quiet)
-    part = common.shard_of(shard)
-    parts = {"detector": detector, "shape": shape, "orientation": orientation, "descriptor": descriptor}
-    compose(preset, **parts)  # what is wrong with it is told before a cluster is asked
+    only = common.shard_of(shard)
+    parts.check()  # before a cluster is asked
     from ..jobs.extract import extract_folder
 
-    with common.crew_at(
-        ray, ray_workers, device, (weights, detector_weights, shape_weights, orientation_weights)
-    ) as crew:
+    with common.crew_at(ray, ray_workers, device, parts.weights_given()) as crew:
         if crew is not None:
             # Here it only says what the settings are; a GPU of the cluster means what one of this machine would.
             precision = "half" if precision == "auto" and crew.device == "cuda" else precision
             device = "cpu"
         extractor = common.build_extractor(
-            preset,
-            **parts,
-            weights=weights,
-            detector_weights=detector_weights,
-            shape_weights=shape_weights,
-            orientation_weights=orientation_weights,
-            max_keypoints=max_keypoints,
-            device=device,
-            precision=precision,
+            **vars(parts), max_keypoints=max_keypoints, device=device, precision=precision
         )
         summary = extract_folder(
             photos,
@@ -88,7 +70,7 @@ def run(
             max_size=max_size or None,
             store=store,
             workers=workers,
-            shard=part,
+            shard=only,
             crew=crew,
             overwrite=overwrite,
             quiet=quiet,

@@ -1,13 +1,20 @@
-"""The options that several verbs have, each with one name and one help text."""
+"""The options that several verbs have, each with one name and one help text, and groups of them.
+
+A group is a dataclass whose fields are options; a verb that is `grouped` takes it as one parameter.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from ..presets import CHOICES
+from ..presets import CHOICES, compose
 
 ImagesFolder = Annotated[
     Path, typer.Argument(metavar="PHOTOS", help="Folder of images, subfolders included.", exists=True, file_okay=False)
@@ -88,3 +95,63 @@ Quadratic = Annotated[
 MaxDistance = Annotated[float, typer.Option(metavar="METRES", help="Spatial: metres apart at most.")]
 Neighbours = Annotated[int, typer.Option(min=1, metavar="N", help="Spatial: each image with its N nearest at most.")]
 Mapper = Annotated[str, typer.Option(metavar="NAME", help="incremental or global.")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What an extractor is made of, and where the weights of its parts are."""
+
+    preset: Preset = "hesaffnet-hardnet"
+    detector: Detector = None
+    shape: Shape = None
+    orientation: Orientation = None
+    descriptor: Descriptor = None
+    weights: Weights = None
+    detector_weights: DetectorWeights = None
+    shape_weights: ShapeWeights = None
+    orientation_weights: OrientationWeights = None
+
+    def check(self) -> None:
+        """OptionError if there is no such preset or part; nothing heavy is imported for it."""
+        parts = {part: getattr(self, part) for part in ("detector", "shape", "orientation", "descriptor")}
+        compose(self.preset, **parts)
+
+    def weights_given(self) -> list[str]:
+        """Names and files of weights, of whichever part."""
+        given = (self.weights, self.detector_weights, self.shape_weights, self.orientation_weights)
+        return [name for name in given if name is not None]
+
+
+def grouped(function: Callable[..., int]) -> Callable[..., int]:
+    """Let the command line show each parameter that is a group as the group's options, in its place.
+
+    typer reads the signature; what it sees has an option a field. The function gets the group, filled from them.
+    """
+    own = inspect.signature(function, eval_str=True).parameters.values()
+    groups: dict[str, Any] = {each.name: each.annotation for each in own if dataclasses.is_dataclass(each.annotation)}
+
+    @functools.wraps(function)
+    def run(**values: Any) -> int:
+        for name, group in groups.items():
+            fields = [field.name for field in dataclasses.fields(group) if field.name in values]
+            values[name] = group(**{field: values.pop(field) for field in fields})
+        return function(**values)
+
+    shown: list[inspect.Parameter] = []
+    for parameter in own:
+        shown += _fields(parameter.annotation) if parameter.name in groups else [parameter]
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in shown], return_annotation=int
+    )
+    return run
+
+
+def _fields(group: Any) -> list[inspect.Parameter]:
+    """The fields of a group as parameters."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(group)
+    ]

@@ -21,18 +21,12 @@ EXAMPLES = common.examples(
 
 
 @verb
+@options.grouped
 def run(
+    *,
     photos: options.ImagesFolder,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the results.")],
-    preset: options.Preset = "hesaffnet-hardnet",
-    detector: options.Detector = None,
-    shape: options.Shape = None,
-    orientation: options.Orientation = None,
-    descriptor: options.Descriptor = None,
-    weights: options.Weights = None,
-    detector_weights: options.DetectorWeights = None,
-    shape_weights: options.ShapeWeights = None,
-    orientation_weights: options.OrientationWeights = None,
+    parts: options.Parts,
     max_keypoints: options.MaxKeypoints = 4096,
     max_size: options.MaxSize = 1600,
     masks: options.Masks = None,
@@ -64,20 +58,7 @@ def run(
     common.set_logging(quiet)
     from ..jobs.reconstruct import reconstruct_folder
 
-    extractor = common.build_extractor(
-        preset,
-        detector=detector,
-        shape=shape,
-        orientation=orientation,
-        descriptor=descriptor,
-        weights=weights,
-        detector_weights=detector_weights,
-        shape_weights=shape_weights,
-        orientation_weights=orientation_weights,
-        max_keypoints=max_keypoints,
-        device=device,
-        precision=precision,
-    )
+    extractor = common.build_extractor(**vars(parts), max_keypoints=max_keypoints, device=device, precision=precision)
     summary = reconstruct_folder(
         photos,
         output,
