@@ -194,3 +194,14 @@ def test_options_that_cannot_work(
     with pytest.raises(OptionError):
         extract_folder(photos, tmp_path / "f.h5", extractor, quiet=True, **option)
     assert not (tmp_path / "f.h5").exists()
+
+
+def test_memory_freed_by_the_end_is_given_back(
+    photos: Path, tmp_path: Path, extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the last features and the file took, too: a process that extracts folder after folder stays small."""
+    writing: list[bool] = []
+    monkeypatch.setattr(job, "release_memory", lambda: writing.append((tmp_path / "f.h5.lock").exists()))
+    extract_folder(photos, tmp_path / "f.h5", extractor, quiet=True)
+    assert len(writing) >= 3
+    assert not writing[-1]

@@ -153,6 +153,7 @@ def extract_folder(
             bar.update(len(found) - bar.n)
         if shard is not None:
             writer.end(len(skipped))
+    release_memory()  # what was freed since the last image: its features, the file's pages, the threads that decoded
     for name, reason in skipped.items():
         log.warning("skipped %s: %s", name, reason)
     return ExtractSummary(
