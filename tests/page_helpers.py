@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 
 from hardnet_match.report.parts import Drawn, Warn
 from hardnet_match.report.photos import Photo
 from hardnet_match.report.reconstruction import ReconstructionPage
+from hardnet_match.report.search import Hit, search_page
 from hardnet_match.report.space import Space
 
 
@@ -137,3 +139,19 @@ def large_page(images: int, points: int) -> ReconstructionPage:
         seconds={"extract": 5000.0, "match": 9000.0, "map": 12000.0},
         about={f"setting {i}": "value" for i in range(30)},
     )
+
+
+def small_photo(seed: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
+    """A smooth picture."""
+    small = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), dtype=np.uint8)
+    return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def search_example() -> str:
+    """Three hits, one without a photo, one of a hostile name."""
+    hits = [
+        Hit("castle/a.jpg", 0.25, 41, small_photo(1), small_photo(2, (30, 90))),
+        Hit('<script>alert("x")</script>&.jpg', 0.125, 1, small_photo(3)),
+        Hit("gone.jpg", 0.0625, None),
+    ]
+    return search_page("query & co.jpg", small_photo(0), hits, {"method": "asmk", "box": "<1 2>"}, "1 photo is missing")

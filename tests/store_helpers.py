@@ -1,7 +1,11 @@
-"""Features and matches to fill files with."""
+"""Features and matches to fill files with, and everything that is in one."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import h5py
 import numpy as np
 
 from hardnet_match.features import Features, Matches
@@ -40,3 +44,20 @@ def assert_same(a: Features, b: Features) -> None:
     assert a.descriptors.dtype == b.descriptors.dtype
     assert a.image_size == b.image_size
     assert dict(a.meta) == dict(b.meta)
+
+
+def contents(path: Path) -> dict[str, Any]:
+    """Every dataset and attribute of a file, links followed."""
+    found: dict[str, Any] = {}
+
+    def look(prefix: str, group: Any) -> None:
+        for key, child in group.items():
+            if isinstance(child, h5py.Group):
+                look(f"{prefix}{key}/", child)
+            else:
+                found[prefix + key] = (child.dtype, child.shape, child[()].tobytes(), dict(child.attrs))
+
+    with h5py.File(path, "r") as h5:
+        look("", h5)
+        found["settings"] = h5.attrs["settings"], h5.attrs["settings_hash"], h5.attrs["format"]
+    return found

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from cluster_helpers import Squarer, Unmakeable
-from test_jobs_join import contents
+from store_helpers import contents
 from typer.testing import CliRunner
 
 from hardnet_match.cli import app

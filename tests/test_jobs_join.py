@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_helpers import SETTINGS, make_features
+from store_helpers import SETTINGS, contents, make_features
 from typer.testing import CliRunner, Result
 
 from hardnet_match.cli import app
@@ -32,23 +32,6 @@ def command(*arguments: object, code: int = 0) -> Result:
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     return result
-
-
-def contents(path: Path) -> dict[str, Any]:
-    """Every dataset and attribute of a file, links followed."""
-    found: dict[str, Any] = {}
-
-    def look(prefix: str, group: Any) -> None:
-        for key, child in group.items():
-            if isinstance(child, h5py.Group):
-                look(f"{prefix}{key}/", child)
-            else:
-                found[prefix + key] = (child.dtype, child.shape, child[()].tobytes(), dict(child.attrs))
-
-    with h5py.File(path, "r") as h5:
-        look("", h5)
-        found["settings"] = h5.attrs["settings"], h5.attrs["settings_hash"], h5.attrs["format"]
-    return found
 
 
 @pytest.mark.parametrize("of", [1, 2, 7, 64])

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser_helpers import ask, console, screenshot
-from page_helpers import large_page, noise, small_page
-from test_report_search import example as search_example
+from page_helpers import large_page, noise, search_example, small_page
 
 from hardnet_match.report.finetune import FinetunePage, Row, Strip, finetune_page
 from hardnet_match.report.matching import MatchingPage, matching_page

@@ -9,29 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from page_helpers import Seen
+from page_helpers import Seen, search_example, small_photo
 
 from hardnet_match.errors import ImageError
 from hardnet_match.report.page import page, picture, write_page
-from hardnet_match.report.search import Hit, search_page, shrunk, with_box
-
-
-def photo(seed: int, size: tuple[int, int] = (40, 60)) -> np.ndarray:
-    small = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), dtype=np.uint8)
-    return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
-
-
-def example() -> str:
-    hits = [
-        Hit("castle/a.jpg", 0.25, 41, photo(1), photo(2, (30, 90))),
-        Hit('<script>alert("x")</script>&.jpg', 0.125, 1, photo(3)),
-        Hit("gone.jpg", 0.0625, None),
-    ]
-    return search_page("query & co.jpg", photo(0), hits, {"method": "asmk", "box": "<1 2>"}, "1 photo is missing")
+from hardnet_match.report.search import search_page, shrunk, with_box
 
 
 def test_it_is_whole_and_tells_everything_in_order() -> None:
-    seen = Seen(example())
+    seen = Seen(search_example())
     assert not seen.open
     order = [seen.text.index(name) for name in ("1. castle/a.jpg", "2. <script>", "3. gone.jpg", "Verified matches")]
     assert order == sorted(order)
@@ -51,7 +37,7 @@ def test_it_is_whole_and_tells_everything_in_order() -> None:
 
 
 def test_it_loads_and_runs_nothing() -> None:
-    html = example()
+    html = search_example()
     seen = Seen(html)
     assert not {"script", "link", "iframe"} & {tag for tag, _ in seen.elements}
     assert all(str(attributes.get("src", "data:")).startswith("data:") for _, attributes in seen.elements)
@@ -62,14 +48,14 @@ def test_it_loads_and_runs_nothing() -> None:
 
 
 def test_it_is_for_phones_and_for_dark_rooms() -> None:
-    html = example()
+    html = search_example()
     assert 'name="viewport" content="width=device-width' in html
     assert "prefers-color-scheme: dark" in html
     assert "color-scheme: light dark" in html
 
 
 def test_the_pictures_are_the_pictures() -> None:
-    pixels = photo(5)
+    pixels = small_photo(5)
     [(_, attributes)] = Seen(picture(pixels, 'a "quoted" name', lazy=True)).elements
     assert (attributes["width"], attributes["height"], attributes["alt"]) == ("60", "40", 'a "quoted" name')
     data = np.frombuffer(base64.b64decode(str(attributes["src"]).partition(",")[2]), np.uint8)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_jobs_join import contents
+from store_helpers import contents
 
 from hardnet_match.store import FeatureReader, MatchReader
 
