@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -142,6 +143,19 @@ def test_pairs_by_retrieval_are_chosen_once(made: Path, tmp_path: Path, extracto
     second = reconstruct_folder(made / "photos", tmp_path / "out", extractor, **options)
     assert second.reused == ["extract", "pairs", "match", "database", "map"]
     assert second.points == first.points
+
+
+def test_images_that_a_pairs_file_names_in_vain_are_told(
+    made: Path, tmp_path: Path, extractor: FeatureExtractor
+) -> None:
+    names = [f"view_00{i}.jpg" for i in range(4)]
+    pairs = [*itertools.combinations(names, 2), (names[0], "view_0O1.jpg")]
+    (tmp_path / "pairs.txt").write_text("".join(f"{a} {b}\n" for a, b in pairs))
+    found = reconstruct_folder(
+        made / "photos", tmp_path / "out", extractor, pairs=tmp_path / "pairs.txt", device="cpu", quiet=True
+    )
+    assert (found.images, found.registered, found.pairs, found.unregistered) == (4, 4, 6, [])
+    assert found.skipped.keys() == {"view_0O1.jpg"}
 
 
 @pytest.mark.parametrize("option", [{"mapper": "local"}, {"pairs": "nowhere.txt"}, {"max_size": 5}])

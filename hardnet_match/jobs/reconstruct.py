@@ -186,9 +186,8 @@ def reconstruct_folder(
         with stages.timed("picture"):
             picture_of_matches(database, features, matches, folder, output / "matches.jpg")
 
-        summary = _summary(
-            output, names, {**chosen_skipped, **extracted.skipped}, made, models, stages, extracted.settings
-        )
+        skipped = {**matched.skipped, **chosen_skipped, **extracted.skipped}
+        summary = _summary(output, names, skipped, made, models, stages, extracted.settings)
         _write_report(output / "report.json", summary, matched.settings)
         options = {
             "pairs": str(pairs), "method": method, "ratio": ratio,
