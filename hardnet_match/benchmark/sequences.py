@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def _pairs(root: Path, folder: Path) -> list[PlanarPair]:
 
 
 def _image(root: Path, folder: Path, stem: str) -> str:
-    there = [path for path in sorted(folder.glob(f"{stem}.*")) if path.suffix.lower() in SUFFIXES]
+    there = [path for path in sorted(folder.glob(f"{glob.escape(stem)}.*")) if path.suffix.lower() in SUFFIXES]
     if not there:
         raise DataError(f"{folder}: the image {stem}.* is missing ({', '.join(SUFFIXES)})")
     return there[0].relative_to(root).as_posix()
