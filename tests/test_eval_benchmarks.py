@@ -16,8 +16,9 @@ from benchmark_helpers import brown_set, known_scene, planar_sequence
 from typer.testing import CliRunner
 
 from hardnet_match.cli import app
-from hardnet_match.errors import OptionError, StoreError
+from hardnet_match.errors import OptionError, ReconstructionError, StoreError
 from hardnet_match.images import read_image
+from hardnet_match.jobs import sfm_scores
 from hardnet_match.jobs.brown import evaluate_brown
 from hardnet_match.jobs.contestants import Contest, best, contestants
 from hardnet_match.jobs.evaluate import ProtocolScores, QueryScores, RetrievalScores
@@ -26,6 +27,7 @@ from hardnet_match.jobs.ledger import Ledger
 from hardnet_match.jobs.score_tables import homography_tables, retrieval_tables
 from hardnet_match.metrics.patches import fpr95
 from hardnet_match.report.scores import Column, ScoreTable, as_html, as_markdown, as_text
+from hardnet_match.sfm import ModelSummary
 from hardnet_match.store import FeatureReader
 
 
@@ -278,6 +280,39 @@ def test_reconstructions_against_known_cameras(scene: Path, tmp_path: Path) -> N
     more = json.loads(run(*asked, "--json", "--quiet", "--keypoints", "500").stdout)
     assert more["scores"][0]["keypoints"] <= 500
     assert "rotation" in run(*asked).stdout
+    thrice = json.loads(run(*asked, "--json", "--quiet", "--repeats", "3").stdout)["scores"][0]
+    assert len(thrice["runs"]) == 3
+    assert thrice["runs"][1] == [thrice["registered"], thrice["points"]]
+    assert "most points" in run(*asked, "--repeats", "3").stdout
+
+
+@pytest.mark.parametrize(
+    ("points", "taken"),
+    [((50, 70, 60), 60), ((80, None, 70), 70), ((None, None, 70), None), ((90, 60), 60)],
+)
+def test_the_mapping_in_the_middle_counts(
+    points: tuple[int | None, ...], taken: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reconstruct(_: Path, __: Path, out: Path, ___: str, *, seed: int, overwrite: bool) -> list[ModelSummary]:
+        assert overwrite
+        found = points[seed - 3]
+        if found is None:
+            raise ReconstructionError("no model")
+        (out / "0").mkdir(parents=True)
+        (out / "0" / "points").write_text(str(found))
+        return [ModelSummary(str(out / "0"), ("a", "b"), (), found, 2 * found, 2.0, 0.5)]
+
+    monkeypatch.setattr(sfm_scores, "reconstruct", reconstruct)
+    out = tmp_path / "sparse"
+    (out / "0").mkdir(parents=True)  # an earlier run's, which has to go
+    terms = {"mapper": "incremental", "seed": 3, "repeats": len(points)}
+    models, runs = sfm_scores._mapped("mine", tmp_path / "d.db", tmp_path, out, terms)
+    assert [model.points for model in models] == ([] if taken is None else [taken])
+    assert sorted(runs) == runs
+    assert len(runs) == len(points)
+    left = [path.name for path in tmp_path.iterdir()]
+    assert left == ([] if taken is None else ["sparse"])
+    assert taken is None or (out / "0" / "points").read_text() == str(taken)
 
 
 def test_photos_that_make_no_model_are_a_row_of_zeros(tmp_path: Path) -> None:
@@ -292,6 +327,8 @@ def test_photos_that_make_no_model_are_a_row_of_zeros(tmp_path: Path) -> None:
     result = run("sfm", tmp_path, "--preset", "none", "--peers", "orb")
     assert result.exit_code == 2
     assert "two images" in result.stderr
+    with pytest.raises(OptionError, match="repeats"):
+        sfm_scores.evaluate_sfm(tmp_path, repeats=0)
 
 
 # Brown

@@ -227,6 +227,9 @@ def sfm(
     mapper: options.Mapper = "incremental",
     camera_mode: options.CameraMode = "auto",
     seed: comparison.Seed = 0,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Mappings of the same matches; the one in the middle counts.")
+    ] = 1,
     work: comparison.WorkFolder = None,
     device: options.Device = "auto",
     output: Output,
@@ -242,7 +245,7 @@ def sfm(
 
     found = evaluate_sfm(
         folder, contestants.contest(device), cameras=cameras, method=method, ratio=ratio, mapper=mapper,
-        camera_mode=camera_mode, seed=seed, work=work, quiet=output.quiet,
+        camera_mode=camera_mode, seed=seed, repeats=repeats, work=work, quiet=output.quiet,
     )  # fmt: skip
     about = {"folder": found.folder, "images": str(found.images), "known cameras": found.cameras or "none"}
     return output.tell(found, sfm_tables(found), "Reconstruction", {**about, **comparison.about_of(found.settings)})

@@ -117,11 +117,14 @@ def pose_tables(found: PoseSummary) -> list[ScoreTable]:
 
 
 def sfm_tables(found: SfmSummary) -> list[ScoreTable]:
-    """The largest model of each."""
+    """The largest model of each; of several mappings the one in the middle, and between which points they lie."""
     columns = [
         Column("keypoints", 0, None), Column("inliers", 0), Column("registered", 0), Column("models", 0, False),
         Column("points", 0), Column("observations", 0), Column("track", 2), Column("reproj. px", 3, False),
     ]  # fmt: skip
+    spread = found.settings["repeats"] > 1
+    if spread:
+        columns += [Column("fewest points", 0, None), Column("most points", 0, None)]
     if found.cameras:
         columns += [Column("rotation °", 3, False), Column("position %", 3, False, share=True)]
     rows: dict[str, list[float | None]] = {}
@@ -129,6 +132,9 @@ def sfm_tables(found: SfmSummary) -> list[ScoreTable]:
         there = one.models > 0
         cells: list[float | None] = [one.keypoints, one.inliers, one.registered, one.models or None, one.points]
         cells += [one.observations, one.track_length if there else None, one.reprojection_error if there else None]
+        if spread:
+            points = [points for _, points in one.runs]
+            cells += [min(points), max(points)]
         if found.cameras:
             known: Mapping[str, Any] = one.cameras or {}
             cells += [known.get("rotation_median_degrees"), known.get("position_median")]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +14,7 @@ from ..benchmark.scenes import known_cameras
 from ..errors import OptionError, ReconstructionError, StoreError
 from ..images import list_images
 from ..matching import method_settings
-from ..sfm import MAPPERS, compare_cameras, reconstruct
+from ..sfm import MAPPERS, ModelSummary, compare_cameras, reconstruct
 from ..store import FeatureReader, MatchReader
 from .contestants import Contest, Contestant, contestants, measured, state_of
 from .database import make_database
@@ -33,6 +35,7 @@ class SfmScores:
         keypoints: mean an image. inliers: verified matches of all pairs.
         points, observations: 3-D points and their observations.
         track_length: mean number of images a point is seen in. reprojection_error: mean, pixels.
+        runs: registered images and points of each mapping that was made, fewest first; the middle one's model counts.
         cameras: `sfm.compare.CameraErrors.summary()` against known cameras; None without any, or where fewer than two
             of them are in the model.
         seconds: of matching, verification and mapping, of the run that did them.
@@ -49,6 +52,7 @@ class SfmScores:
     track_length: float
     reprojection_error: float
     cameras: dict[str, float] | None
+    runs: list[list[int]]
     seconds: dict[str, float]
 
 
@@ -75,6 +79,7 @@ def evaluate_sfm(
     mapper: str = "incremental",
     camera_mode: str = "auto",
     seed: int = 0,
+    repeats: int = 1,
     work: str | Path | None = None,
     quiet: bool = False,
 ) -> SfmSummary:
@@ -88,6 +93,9 @@ def evaluate_sfm(
             None, and without them nothing is compared.
         method, ratio: of the matching.
         mapper, camera_mode, seed: as in `sfm.reconstruct` and `sfm.write_database`.
+        repeats: mappings made of everyone's matches, with seeds from `seed` on. COLMAP's mapper draws at random, and a
+            scene of few photos may come out whole or in pieces: the mapping that is in the middle by registered
+            images, then points, counts.
         work: features, matches and models are kept in it and used again; None keeps nothing.
         quiet: no progress on a terminal.
 
@@ -100,6 +108,8 @@ def evaluate_sfm(
     check_matching(method, ratio)
     if mapper not in MAPPERS:
         raise OptionError(f"mapper {mapper!r} is unknown: choose one of {', '.join(MAPPERS)}")
+    if repeats < 1:
+        raise OptionError(f"repeats must be 1 or more, got {repeats}")
     scene = known_cameras(folder, cameras)
     photos = scene.photos if scene else _photos(Path(folder))
     names = list_images(photos)
@@ -113,6 +123,7 @@ def evaluate_sfm(
         "mapper": mapper,
         "camera_mode": camera_mode,
         "seed": seed,
+        "repeats": repeats,
     }
 
     with place_for(work) as kept:
@@ -177,14 +188,8 @@ def _modelled(
             features, matches, photos, database,
             names=whole, camera_mode=terms["camera_mode"], verified=True, overwrite=True,
         )  # fmt: skip
-    models: list[Any] = []
     with stages.timed("map"):
-        try:
-            models = list(
-                reconstruct(database, photos, place / "sparse", terms["mapper"], seed=terms["seed"], overwrite=True)
-            )
-        except ReconstructionError as error:
-            log.info("%s: nothing could be reconstructed: %s", label, error)
+        models, runs = _mapped(label, database, photos, place / "sparse", terms)
     best = models[0] if models else None
     record = {
         "registered": best.registered if best else 0,
@@ -195,10 +200,34 @@ def _modelled(
         "observations": best.observations if best else 0,
         "track_length": best.track_length if best else 0.0,
         "reprojection_error": best.reprojection_error if best else 0.0,
+        "runs": runs,
         "seconds": stages.seconds,
     }
     stages.record("model", source, record)
     return record
+
+
+def _mapped(
+    label: str, database: Path, photos: Path, out: Path, terms: dict[str, Any]
+) -> tuple[list[ModelSummary], list[list[int]]]:
+    """The models of the mapping in the middle, which are left in `out`; and what each mapping came to."""
+    made: list[tuple[list[int], Path, list[ModelSummary]]] = []
+    for seed in range(terms["seed"], terms["seed"] + terms["repeats"]):
+        where, models = out.with_name(f"{out.name}-{seed}"), []
+        try:
+            models = reconstruct(database, photos, where, terms["mapper"], seed=seed, overwrite=True)
+        except ReconstructionError as error:
+            log.info("%s: nothing could be reconstructed: %s", label, error)
+        counts = [models[0].registered, models[0].points] if models else [0, 0]
+        made.append((counts, where, models))
+    made.sort(key=lambda one: one[0])
+    _, chosen, models = made[(len(made) - 1) // 2]
+    shutil.rmtree(out, ignore_errors=True)
+    if models:
+        os.replace(chosen, out)
+    for _, where, _ in made:
+        shutil.rmtree(where, ignore_errors=True)
+    return models, [counts for counts, _, _ in made]
 
 
 def _same_features(matches: Path, hashed: str, terms: dict[str, Any]) -> bool:
