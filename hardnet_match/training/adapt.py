@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +25,15 @@ from ..weights import load_into, read_checkpoint
 from .augment import DESCRIPTOR_WARPS, Augmentation, Light, Warp
 from .augment.frames import crop, random_frames
 from .augment.pieces import FlipRot, Jitter
-from .checkpoint import BEST_WEIGHTS
+from .checkpoint import LAST_WEIGHTS
 from .confusable import ConfusableSampler
 from .judge import Held, hold_out
 from .kept import Kept
-from .logs import FIGURES, read_rows
 from .losses import make_loss
 from .patchset import PatchSet
 from .schedules import Schedule
 from .tasks import DescriptorTask
-from .trainer import Best, History, Trainer
+from .trainer import History, Trainer
 
 SECOND_VIEW = Warp(1.6, 0.03, 0.16, 1.03)
 LIGHT = Light(0.07, 0.06, 0.2, 0.05)
@@ -42,7 +41,7 @@ LIGHT = Light(0.07, 0.06, 0.2, 0.05)
 FEWEST_POINTS = 40
 """Points below which a batch has no hard negatives."""
 CHOICE, SHARE = "chosen_ap", "share"
-"""What a run is chosen by, and of which mixture it is; the names they have in its log."""
+"""What a mixture is chosen by, and its share of the new weights; the names they have in the log."""
 _PAIRS = 1000
 
 
@@ -56,8 +55,8 @@ class Plan:
         seconds: wall-clock time after which training stops.
         batch: pairs; fewer where there are fewer points.
         rate: peak of Adam's rate.
-        shares: of the new weights in the mixtures that are tried.
-        evaluations: how often a mixture is tried on the way.
+        shares: of the new weights in the mixtures that are tried; of more than half, what was known before is lost.
+        evaluations: how often mixtures are tried, to show how it goes; the last time decides.
     """
 
     passes: float = 12.0
@@ -65,7 +64,7 @@ class Plan:
     seconds: float = math.inf
     batch: int = 128
     rate: float = 2e-3
-    shares: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    shares: tuple[float, ...] = (0.25, 0.5)
     evaluations: int = 4
 
     def schedule(self, points: int) -> Schedule:
@@ -158,9 +157,8 @@ def adapt(
 
     def try_mixtures() -> dict[str, float]:
         new = {name: value.detach().cpu() for name, value in learner.module.state_dict().items()}
-        found = {share: _tried(trial, mixed(old, new, share), held) for share in plan.shares}
-        share = max(found, key=lambda key: (found[key], -key))
-        return {CHOICE: found[share], SHARE: share}
+        share, precision = _best_mixture(trial, old, new, plan.shares, held)
+        return {CHOICE: precision, SHARE: share}
 
     mild, strong = SECOND_VIEW, DESCRIPTOR_WARPS.itself
     jitter = Jitter(
@@ -175,31 +173,32 @@ def adapt(
         out=out,
         evaluate=try_mixtures,
         evaluate_every=max(math.ceil(schedule.steps / plan.evaluations), 1),
-        best=Best(CHOICE),
         device=device,
         seed=seed,
         identity=identity,
         tensorboard=False,
     )
     history = trainer.run()
-    return _taken(trainer, network, old, before, history)
+    path = out / LAST_WEIGHTS
+    load_into(trial, read_checkpoint(path).state, str(path))  # the names' prefix is taken off in reading
+    new = {name: value.clone() for name, value in trial.state_dict().items()}
+    share, after = _best_mixture(trial, old, new, plan.shares, held)
+    if after <= before:
+        share, after = 0.0, before
+    taken = copy.deepcopy(network).cpu().eval()
+    if share:
+        taken.load_state_dict(mixed(old, new, share))
+    return Adapted(taken, share, history.steps if share else 0, before, after, history)
 
 
-def _taken(
-    trainer: Trainer, network: PatchNetwork, old: Mapping[str, Tensor], before: float, history: History
-) -> Adapted:
-    """The best mixture of the run, unless what went in is as good."""
-    out = copy.deepcopy(network).cpu().eval()
-    assert trainer.out is not None
-    path = trainer.out / BEST_WEIGHTS
-    if history.best is None or history.best_step is None or history.best <= before:
-        return Adapted(out, 0.0, 0, before, before, history)
-    share = [row[SHARE] for row in read_rows(trainer.out / FIGURES) if row["step"] == history.best_step][-1]
-    load_into(out, read_checkpoint(path).state, str(path))  # the names' prefix is taken off in reading
-    out.load_state_dict(mixed(old, out.state_dict(), share))
-    return Adapted(out.eval(), share, history.best_step, before, history.best, history)
-
-
-def _tried(network: PatchNetwork, state: Mapping[str, Tensor], held: Held) -> float:
-    network.load_state_dict(dict(state))
-    return chosen_precision(network, held)
+def _best_mixture(
+    trial: PatchNetwork, old: Mapping[str, Tensor], new: Mapping[str, Tensor], shares: Sequence[float], held: Held
+) -> tuple[float, float]:
+    """Share and precision of the mixture that does best on the choosing points; the smaller share of equals. `trial`
+    is left with the weights of one of them."""
+    found = {}
+    for share in shares:
+        trial.load_state_dict(mixed(old, new, share))
+        found[share] = chosen_precision(trial, held)
+    best = max(found, key=lambda share: (found[share], -share))
+    return best, found[best]
