@@ -106,9 +106,8 @@ def test_adapting_keeps_statistics_and_goes_on_where_it_was_stopped(
     assert any(not torch.equal(last[name], before[name]) for name in last)
     # What is taken is of the last step, and of the shares that were asked for.
     assert (whole.share, whole.step) in [(0, 0), *((share, 3) for share in TINY.shares)]
-    expected = mixed(before, {name: last[name] for name in before}, whole.share)
-    for name, value in whole.network.state_dict().items():
-        torch.testing.assert_close(value, expected[name], msg=name)
+    for name, expected in mixed(before, last, whole.share).items():
+        torch.testing.assert_close(whole.network.state_dict()[name], expected, msg=name)
 
 
 def test_a_run_that_learns_nothing_gives_back_what_went_in(tmp_path: Path) -> None:
