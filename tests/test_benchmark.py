@@ -73,13 +73,14 @@ def test_sequences_of_every_form(tmp_path: Path) -> None:
 
 
 def test_names_with_marks_that_patterns_have(tmp_path: Path) -> None:
-    for name in ("town[1]A.png", "town[1]B.png", "town1A.jpg", "town1B.jpg"):
+    """Of every kind of file that photos are found in."""
+    for name in ("town[1]A.png", "town[1]B.pnm", "town1A.jpg", "town1B.jpg"):
         blank(tmp_path / name)
     first = np.random.default_rng(0).uniform(0, 300, (12, 2))
     points = np.concatenate([first, np.ones((12, 1)), transfer(H, first), np.ones((12, 1))], axis=1)
     pytest.importorskip("scipy.io").savemat(tmp_path / "town[1]_vpts.mat", {"validation": {"pts": points.T}})
     [pair] = read_sequences(tmp_path)
-    assert (pair.first, pair.second) == ("town[1]A.png", "town[1]B.png")
+    assert (pair.first, pair.second) == ("town[1]A.png", "town[1]B.pnm")
 
 
 def test_what_is_no_sequence_is_told(tmp_path: Path) -> None:

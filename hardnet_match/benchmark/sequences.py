@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, OptionError
+from ..images import EXTENSIONS
 from ..metrics.homography import checked_homography
 from .matlab import read_field
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".tif", ".tiff", ".bmp", ".webp")
 _NUMBERED = re.compile(r"H1to(\d+)p|H_1_(\d+)")
 _POINTS = "_vpts.mat"
 
@@ -86,9 +86,9 @@ def _pairs(root: Path, folder: Path) -> list[PlanarPair]:
 
 
 def _image(root: Path, folder: Path, stem: str) -> str:
-    there = [path for path in sorted(folder.glob(f"{glob.escape(stem)}.*")) if path.suffix.lower() in SUFFIXES]
+    there = [path for path in sorted(folder.glob(f"{glob.escape(stem)}.*")) if path.suffix.lower() in EXTENSIONS]
     if not there:
-        raise DataError(f"{folder}: the image {stem}.* is missing ({', '.join(SUFFIXES)})")
+        raise DataError(f"{folder}: the image {stem}.* is missing ({', '.join(EXTENSIONS)})")
     return there[0].relative_to(root).as_posix()
 
 
