@@ -116,8 +116,8 @@ def read_image(
     """Read a whole picture, or say why not.
 
     Args:
-        path: JPEG, PNG, TIFF, WebP or BMP, told by content; grey, colour, palette, CMYK, 8 or 16 bits, with or without
-            alpha (dropped, as COLMAP does); of several frames or pages the first.
+        path: JPEG, PNG, TIFF, WebP, BMP, PGM or PPM, told by content; grey, colour, palette, CMYK, 8 or 16 bits, with
+            or without alpha (dropped, as COLMAP does); of several frames or pages the first.
         max_size: longest side of `pixels`; a larger picture is shrunk by area averaging.
         color: (H, W, 3) RGB rather than (H, W) grey (0.2126 R + 0.7152 G + 0.0722 B, as COLMAP has it).
         apply_orientation: turn `pixels` upright by the EXIF tag. COLMAP does not, so `size` and `to_original` stay

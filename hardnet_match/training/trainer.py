@@ -39,7 +39,7 @@ class Trainer:
 
     Args:
         task: what is learned.
-        sampler: where batches come from; drawn in a thread, one ahead.
+        sampler: where batches come from; drawn in threads, ahead of the steps.
         schedule, optimiser: how fast.
         out: folder (made) for checkpoints and logs; None to keep nothing. A checkpoint there is gone on from.
         evaluate: figures by name of the network as it is, called every `evaluate_every` steps and at the end; the
