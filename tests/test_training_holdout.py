@@ -41,6 +41,13 @@ def test_nothing_measured_is_learned(views: list[View], seed: int) -> None:
         for other in others:
             gap = np.linalg.norm(points.position[point] - points.position[other])
             assert gap >= max(points.size[point], points.size[other])
+    grown = copy.deepcopy(views)  # one measured region as large as the scene: the others are details in it
+    one = measured_ones[0]
+    for view in grown:
+        view.lafs[view.point == one, :, :2] *= 100
+    kept = learning_points(grown, split)
+    np.testing.assert_array_equal(kept, np.setdiff1d(kept, measured_ones))
+    assert set(learn) <= set(kept)
     back = Split.from_plain(json.loads(json.dumps(split.plain())))
     np.testing.assert_array_equal(back.part(points.position), split.part(points.position))
     assert back.held == split.held

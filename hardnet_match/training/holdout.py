@@ -5,6 +5,8 @@ the scene's points are laid in a row along the direction in which they spread mo
 beside it for choosing, the rest for learning. A figure is then taken between a held-out photo and another one, on
 points of the measuring end, of which nothing was learned whatever photo shows them. Points of the learning part whose
 region covers the centre of a point of another part, or whose centre is covered, are left out: they show the same place.
+A region that shows a point as a small detail does not count as covering it: one as large as a facade would leave
+nothing to learn from.
 
 A split by photos alone would not do: most points of a small scene are seen by some held-out photo, so either they
 would be learned from other photos and then measured, or next to nothing would be left to learn from.
@@ -28,6 +30,8 @@ MEASURED_SHARE = 0.35
 """Share of the scene's points that is measured on."""
 CHOSEN_SHARE = 0.12
 """Share of the scene's points that a run is chosen by; they also keep the measured and the learned ones apart."""
+DETAIL = 3.0
+"""A region so many times as large as a point's own shows the point as a detail."""
 FEWEST_PHOTOS = 4
 FEWEST_POINTS = 100
 _AT_ONCE = 1 << 22
@@ -157,7 +161,8 @@ def _overlap(
     others: NDArray[np.float64],
     other_sizes: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """(N,) is one of the others so near that its centre lies in this region, or this centre in its region?"""
+    """(N,) is one of the others so near that its centre lies in this region, or this centre in its region, be it not
+    `DETAIL` times as large?"""
     found = np.zeros(len(points), dtype=bool)
     if not len(others):
         return found
@@ -165,5 +170,7 @@ def _overlap(
     for start in range(0, len(points), step):
         rows = slice(start, start + step)
         square = np.square(points[rows, None] - others[None]).sum(axis=2)
-        found[rows] = (square < np.square(np.maximum(sizes[rows, None], other_sizes[None]))).any(axis=1)
+        mine = sizes[rows, None]
+        reach = np.maximum(mine, np.where(other_sizes < DETAIL * mine, other_sizes, 0.0))
+        found[rows] = (square < np.square(reach)).any(axis=1)
     return found
