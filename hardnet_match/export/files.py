@@ -10,7 +10,7 @@ from ..architectures import Loaded, load_network
 from ..errors import ExportError, OptionError
 from ..inference import PatchNetwork
 from ..weights import save_checkpoint, save_weights
-from ..weights.writing import replacing
+from ..whole import replacing
 from .check import worst_difference
 from .graph import for_export
 

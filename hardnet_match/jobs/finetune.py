@@ -17,8 +17,8 @@ from ..errors import OptionError
 from ..images import list_images
 from ..sfm.views import find_frames, read_views
 from ..training.adapt import Plan, adapt
-from ..training.checkpoint import replace_file
 from ..training.holdout import make_split
+from ..whole import replacing
 from .alone import alone
 from .finetune_page import Scene, write_finetune_page
 from .finetune_stages import clear_other_run, describes, digest_of, measured_of, patches_of, save_weights
@@ -154,7 +154,8 @@ def _run(job: _Job, stages: Stages) -> FinetuneSummary:
         save_weights(taken, job.loaded, job.loaded.network, {**about, "share": "0"})
     # Written down first: killed in between, the next run knows the output for its own.
     stages.record("written", source, {"hash": weight_files.file_hash(taken)})
-    replace_file(job.output, lambda path: shutil.copyfile(taken, path))
+    with replacing(job.output) as part:
+        shutil.copyfile(taken, part)
     summary = FinetuneSummary(
         output=str(job.output), page=str(job.output.with_suffix(".html")), work=str(job.work), improved=improved,
         reason=reason, start=job.start, share=came.share, step=came.step, photos=len(views),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError, StoreError
-from ..weights.writing import replacing
+from ..whole import replacing
 
 FORMATS = ("csv", "txt", "npy", "h5")
 NUMBER = "%10.5f"  # as the originals' scripts write them

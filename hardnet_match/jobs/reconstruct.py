@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from ..errors import HardnetMatchError, OptionError, ReconstructionError
 from ..images import list_images
 from ..sfm import MAPPERS, reconstruct
 from ..store import FeatureReader, MatchReader, read_pairs, write_pairs
+from ..whole import replacing
 from .alone import alone
 from .database import make_database
 from .extract import extract_folder
@@ -282,6 +282,5 @@ def _write_page(
 
 def _write_report(path: Path, summary: ReconstructSummary, matching: dict[str, Any]) -> None:
     report = {"version": __version__, **asdict(summary), "matching": matching}
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")

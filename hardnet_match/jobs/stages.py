@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from ..whole import replacing
 
 
 class Stages:
@@ -50,9 +51,8 @@ class Stages:
     def record(self, stage: str, fingerprint: str, result: Any) -> None:
         """Write down that a stage is done."""
         self._done[stage] = {"fingerprint": fingerprint, "result": result}
-        part = self._path.with_name(self._path.name + ".part")
-        part.write_text(json.dumps(self._done, indent=1), encoding="utf-8")
-        os.replace(part, self._path)
+        with replacing(self._path) as part:
+            part.write_text(json.dumps(self._done, indent=1), encoding="utf-8")
 
 
 def fingerprint(*parts: Any) -> str:

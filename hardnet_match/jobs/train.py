@@ -16,7 +16,7 @@ from ..devices import choose_device
 from ..errors import DataError, OptionError, TrainingError
 from ..training import assemble
 from ..training import recipe as recipes
-from ..training.checkpoint import BEST_WEIGHTS, LAST, LAST_WEIGHTS, replace_file, resume_original
+from ..training.checkpoint import BEST_WEIGHTS, LAST, LAST_WEIGHTS, resume_original
 from ..training.evaluation import EvaluationSet, evaluation_set
 from ..training.logs import FIGURES, read_rows
 from ..training.parallel import Processes, processes
@@ -24,6 +24,7 @@ from ..training.patchset import PatchSet
 from ..training.recipe import Recipe
 from ..training.sources.brown import SETS
 from ..training.trainer import Trainer
+from ..whole import replacing
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +209,8 @@ def _run(
     )
     if group.first and not (out / RECIPE).exists():
         # only now, so that a recipe that cannot work leaves no folder that refuses a mended one
-        replace_file(out / RECIPE, lambda target: target.write_text(recipes.to_toml(recipe), encoding="utf-8"))
+        with replacing(out / RECIPE) as part:
+            part.write_text(recipes.to_toml(recipe), encoding="utf-8")
     begun_at, started = trainer.state.step, time.monotonic()
     for key, found in train_sets.items():
         log.info("%s: %d patches of %d classes", key, len(found), len(set(found.track.tolist())))

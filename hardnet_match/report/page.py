@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
+from ..whole import replacing
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #fbfbfa; --card: #ffffff; --ink: #1c1e21; --faint: #62676d;
@@ -130,9 +131,8 @@ def write_page(path: str | os.PathLike[str], html: str) -> None:
         ImageError: the folder is missing or not writable.
     """
     place = Path(path)
-    part = place.with_name(f"{place.name}.part")
     try:
-        part.write_text(html, encoding="utf-8")
-        os.replace(part, place)
+        with replacing(place) as part:
+            part.write_text(html, encoding="utf-8")
     except OSError as error:
         raise ImageError(f"{place}: cannot be written ({error.strerror or error})") from error

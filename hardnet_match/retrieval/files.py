@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,18 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import StoreError
+from ..whole import sync_folder
 
 ALIGNMENT = 64
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder lasting, where the system can."""
-    with suppress(OSError, AttributeError):  # Windows cannot open a folder
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ..whole import sync_folder
+
 _PAGE = 4096
 _BEGIN = b"hmjrnl-B"  # an append was under way: cut the file back to its old size
 _COMMIT = b"hmjrnl-C"  # the append was complete: put these pages in place
@@ -58,15 +60,6 @@ def recover(path: Path) -> None:
                 file.flush()
                 _sync(file)
     journal.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError, AttributeError):  # Windows cannot open a folder
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _sync(file: Any) -> None:
@@ -113,7 +106,7 @@ class JournaledFile(io.RawIOBase):
                     _sync(file)
             os.replace(part, journal)
             if kind == _COMMIT:
-                _sync_folder(journal.parent)
+                sync_folder(journal.parent)
         except OSError:
             part.unlink(missing_ok=True)
             raise

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,11 @@ from .. import weights
 from ..architectures import name_of
 from ..errors import StoreError, WeightsError
 from ..inference import PatchNetwork
+from ..whole import replacing
 from .kept import Kept
 
 FORMAT = "hardnet-match training 1"
 LAST, LAST_WEIGHTS, BEST_WEIGHTS = "last.pt", "last.safetensors", "best.safetensors"
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file and put it in the place of `path`: whoever reads sees the old one or the new, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # safetensors writes for the owner alone
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(
@@ -50,7 +37,8 @@ def save_checkpoint(
         "optimizer": optimiser.state_dict(),
         **state,
     }
-    replace_file(path, lambda target: torch.save(content, target))
+    with replacing(path) as part:
+        torch.save(content, part)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -86,7 +74,8 @@ def save_weights(path: Path, network: nn.Module, about: Mapping[str, str] | None
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     parts = [len(head).to_bytes(8, "little"), head, *(value.numpy().tobytes() for value in state.values())]
-    replace_file(path, lambda target: target.write_bytes(b"".join(parts)))
+    with replacing(path) as part:
+        part.write_bytes(b"".join(parts))
 
 
 def resume_original(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:

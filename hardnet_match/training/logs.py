@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OptionError
-from .checkpoint import replace_file
+from ..whole import replacing
 
 REPORTS, FIGURES = "log.csv", "figures.csv"
 Row = Mapping[str, float]
@@ -57,7 +57,8 @@ class _Table:
 
     def _rewrite(self) -> None:
         lines = [_line(self.columns)] + [_line(self._values(row)) for row in self.rows]
-        replace_file(self.path, lambda target: target.write_text("".join(lines), encoding="utf-8"))
+        with replacing(self.path) as part:
+            part.write_text("".join(lines), encoding="utf-8")
 
     def _values(self, row: Row) -> list[str]:
         return [_number(row[name]) if name in row else "" for name in self.columns]

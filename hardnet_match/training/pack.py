@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, StoreError
-from .checkpoint import replace_file
+from ..whole import replacing
 from .patchset import PatchSet
 
 FORMAT = "hardnet-match packed patches 1"
@@ -98,7 +98,8 @@ def pack(
                 return
             factor *= 0.98 * limit / size  # the sample was easier to compress than the whole
 
-    replace_file(path, write)
+    with replacing(path) as part:
+        write(part)
     return kept
 
 
