@@ -114,7 +114,7 @@ CASES = {
     "train": Case("train r.toml -o out --device cpu --no-tensorboard --quiet", STEP, 4, False),
     "train, ctrl-c": Case("train r.toml -o out --device cpu --no-tensorboard --quiet", STEP, 4, False, signal.SIGINT),
     "finetune": Case(
-        "finetune scene -o out.safetensors --model model/sparse/0 --minutes 0.05 --device cpu --quiet", STEP, 2, False
+        "finetune scene -o out.safetensors --model model/sparse/0 --minutes 0.15 --device cpu --quiet", STEP, 2, False
     ),
     "pca": Case(
         "pca hardnet --data a.h5 --dim 16 -o out.pth --device cpu --quiet", "hardnet_match.jobs.pca:fit_projection", 1
