@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -112,6 +114,62 @@ def test_it_wakes_who_waits_for_a_thread(heard: list[int]) -> None:
     begun = time.monotonic()
     assert code_of(body) == 143
     assert time.monotonic() - begun < 5
+
+
+def module(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of this text that was not imported yet, by name."""
+    name = f"made_{folder.name}"
+    (folder / f"{name}.py").write_text(
+        f"import os, time\nkill = lambda: os.kill(os.getpid(), {signal.SIGTERM:d})\n{text}"
+    )
+    monkeypatch.syspath_prepend(folder)
+    return name
+
+
+def test_an_import_comes_to_its_end_first(heard: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = module(tmp_path, "kill()\ntime.sleep(3 * 0.05)\nwhole = True\n", monkeypatch)
+
+    def body() -> None:
+        importlib.import_module(name)
+        time.sleep(10)
+
+    begun = time.monotonic()
+    assert code_of(body) == 143
+    assert time.monotonic() - begun < 5
+    assert importlib.import_module(name).whole
+    assert heard == []
+
+
+def test_an_import_that_swallows_signals_does_not_lose_them(
+    heard: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = module(tmp_path, "try:\n    kill()\n    time.sleep(0.01)\nexcept BaseException: pass\n", monkeypatch)
+
+    def body() -> None:
+        importlib.import_module(name)
+        time.sleep(10)
+
+    assert code_of(body) == 143
+    assert heard == []
+
+
+def test_an_import_that_does_not_end_is_stopped(
+    heard: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stops, "IMPORT_SECONDS", 0.2)
+    name = module(tmp_path, "kill()\ntime.sleep(10)\n", monkeypatch)
+    begun = time.monotonic()
+    assert code_of(lambda: importlib.import_module(name)) == 143
+    assert time.monotonic() - begun < 5
+
+
+def test_a_verb_run_by_a_module_while_it_is_imported(
+    heard: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from test_cli_stops import code_of\ncode = code_of(lambda: (kill(), time.sleep(4)))\n"
+    begun = time.monotonic()
+    assert importlib.import_module(module(tmp_path, text, monkeypatch)).code == 143
+    assert time.monotonic() - begun < 3
 
 
 def test_a_finaliser_that_fails_by_itself_is_told_as_ever(heard: list[int]) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 MOMENT = 0.05
 """Seconds after which a signal that was swallowed is sent again: whoever swallowed it is done by then."""
+IMPORT_SECONDS = 10.0
+"""How long an import is let go on."""
 
 
 class Stops:
@@ -27,9 +29,12 @@ class Stops:
         self._sending = threading.Lock()
         self._before: dict[int, Any] = {}
         self._hook: Any = None
+        self._put_off_since: float | None = None
         self._caller = threading.get_ident()
+        self._outside: Any = None
 
     def __enter__(self) -> Stops:
+        self._outside = sys._getframe(1)
         if threading.current_thread() is threading.main_thread():
             self._hook, sys.unraisablehook = sys.unraisablehook, self._swallowed
             for name, handler in (("SIGINT", self._interrupt), ("SIGTERM", self._stop), ("SIGHUP", self._stop)):
@@ -52,21 +57,41 @@ class Stops:
             signal.signal(number, earlier)
         if self._hook is not None:
             sys.unraisablehook = self._hook
+        self._outside = None
 
     def _interrupt(self, number: int, frame: Any) -> None:
-        if not self._over:
+        if not (self._over or self._put_off(number, frame)):
             self.came.append(number)
             signal.default_int_handler(number, frame)
 
     def _stop(self, number: int, frame: Any) -> None:
         # Whoever handles Ctrl-C in a way of its own at this moment (training between two steps, a call of COLMAP)
         # shall handle this likewise.
-        if not self._over:
+        if not (self._over or self._put_off(number, frame)):
             self.came.append(number)
             handler = signal.getsignal(signal.SIGINT)
             if not callable(handler):
                 raise KeyboardInterrupt
             handler(signal.SIGINT, frame)
+
+    def _put_off(self, number: int, frame: Any) -> bool:
+        # Modules in C drop what is raised while they are imported (numpy.random does), and others are left half made
+        # and fail in strange words when they are next used: an import is let come to its end first.
+        now = time.monotonic()
+        since = self._put_off_since = self._put_off_since or now
+        if now - since > IMPORT_SECONDS or not self._importing(frame):
+            self._put_off_since = None
+            return False
+        _thread.start_new_thread(self._again, (number,))
+        return True
+
+    def _importing(self, frame: Any) -> bool:
+        """Whether the verb is in the midst of an import, at this frame or one that called it."""
+        while frame is not None and frame is not self._outside:
+            if frame.f_globals.get("__name__") in ("importlib._bootstrap", "_frozen_importlib"):
+                return True
+            frame = frame.f_back
+        return False
 
     def _swallowed(self, what: Any) -> None:
         # Python drops what is raised inside a finaliser or a weak reference's callback, and a signal may come there
