@@ -171,7 +171,10 @@ def read_oxford(path: str | Path) -> Lafs:
         raise DataError(f"{path}: not an Oxford region file ('1.0', count, rows 'x y a b c'): {error}") from None
     if len(rows) != count or count < 0:
         raise DataError(f"{path}: says {count} regions but has {len(rows)} rows; is the file cut off?")
-    return from_oxford(np.array(rows, dtype=np.float64).reshape(-1, 5))
+    try:
+        return from_oxford(np.array(rows, dtype=np.float64).reshape(-1, 5))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def _floats(line: str) -> Sequence[float]:

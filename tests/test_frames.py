@@ -145,7 +145,7 @@ def test_oxford_is_kornias_ellipse() -> None:
 def test_a_damaged_oxford_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.txt"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"broken\.txt|row 0"):
+    with pytest.raises(DataError, match=r"broken\.txt: "):
         frames.read_oxford(path)
 
 

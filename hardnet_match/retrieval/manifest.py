@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import StoreError
 from .files import write_text
+from .method import METHODS
 
 FORMAT = "hardnet-match index"
 VERSION = 1
@@ -61,6 +62,8 @@ class Manifest:
             if version != VERSION:
                 raise StoreError(f"{path}: index version {version}, this package reads {VERSION}")
             found = cls(**stored)
+            if found.method not in METHODS:
+                raise ValueError(f"its retrieval method {found.method!r} is none of {', '.join(METHODS)}")
             for entry in found.segments:
                 if not {"file", "images", "features", "postings", "bytes", "arrays"} <= entry.keys():
                     raise ValueError("a segment's entry lacks something")
