@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, OptionError, StoreError
+from ..errors import DataError, HardnetMatchError, OptionError, StoreError
 from ..features import Features
 from .codebook import Codebook, differing
 from .files import checked_size, map_array, write_array
@@ -52,6 +54,7 @@ class Index:
         self._method = kind(self.codebook, complete(kind, manifest.parameters), state)
         self._buffer = Buffer(self.codebook, self._method)
         self._committed = Snapshot(folder, manifest, self._method)
+        self._torn = False
 
     @classmethod
     def create(
@@ -159,6 +162,8 @@ class Index:
         return self.view.n_images
 
     def __contains__(self, name: object) -> bool:
+        if self._torn:
+            self._restore()
         return name in self._buffer.names or name in self._committed.numbers
 
     def number(self, name: str) -> int:
@@ -201,6 +206,27 @@ class Index:
         sweep(self.folder, self._manifest)
         self._committed = Snapshot(self.folder, self._manifest, self._method, self._committed)
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """What is held in memory changes. Stopped in here, by Ctrl-C say, nobody knows how far it is changed and
+        whether that is on the disk already: it is then read from there again, and what was not committed is forgotten.
+        """
+        if self._torn:
+            self._restore()
+        self._torn = True
+        try:
+            yield
+        except HardnetMatchError:  # as told: the disk is full, and what was added waits for another try
+            self._torn = False
+            raise
+        self._torn = False
+
+    def _restore(self) -> None:
+        self._buffer.clear()
+        self._manifest = Manifest.read(self.folder)
+        self._committed = Snapshot(self.folder, self._manifest, self._method, self._committed)
+        self._torn = False
+
     def changed(self, digests: Mapping[str, str]) -> list[str]:
         """Which of these images are in the index with other features, by the digests of their features now.
 
@@ -222,7 +248,10 @@ class Index:
         """
         self._begin()
         self.flush()
-        gone = set(names)
+        with self._changing():
+            self._remove(set(names))
+
+    def _remove(self, gone: set[str]) -> None:
         if missing := sorted(gone - self._committed.numbers.keys()):
             raise StoreError(f"{self.folder} has no image {missing[0]!r}")
         entries = []
@@ -256,7 +285,8 @@ class Index:
             self.codebook.checked(features.descriptors)
         except DataError as error:
             raise DataError(f"{name}: {error}") from None
-        self._buffer.add(name, features, digest)
+        with self._changing():
+            self._buffer.add(name, features, digest)
         if self._buffer.features >= FEATURES_AT_ONCE:
             self.flush()
 
@@ -274,21 +304,25 @@ class Index:
         Raises:
             StoreError: it cannot be written (no space, ...); the index keeps all earlier flushes.
         """
-        if not self._buffer.names:
+        if not self._buffer.names and not self._torn:
             return
-        arrays = arrays_of(*self._buffer.taken(), len(self.codebook))
-        entry = write_segment(segment_path(self.folder, self._manifest), arrays)
-        self._commit([*self._manifest.segments, entry])
-        self._buffer.clear()
-        while (span := to_merge([entry["postings"] for entry in self._manifest.segments])) is not None:
-            self._merge(*span)
+        with self._changing():
+            if not self._buffer.names:  # it was torn, and is restored
+                return
+            arrays = arrays_of(*self._buffer.taken(), len(self.codebook))
+            entry = write_segment(segment_path(self.folder, self._manifest), arrays)
+            self._commit([*self._manifest.segments, entry])
+            self._buffer.clear()
+            while (span := to_merge([entry["postings"] for entry in self._manifest.segments])) is not None:
+                self._merge(*span)
 
     def compact(self) -> None:
         """Merge all segments into one."""
         self._begin()
         self.flush()
         if len(self._manifest.segments) > 1:
-            self._merge(0, len(self._manifest.segments))
+            with self._changing():
+                self._merge(0, len(self._manifest.segments))
 
     def _merge(self, start: int, stop: int) -> None:
         arrays = merged(self._committed.segments[start:stop])
@@ -298,8 +332,9 @@ class Index:
         sweep(self.folder, self._manifest)
 
     def _commit(self, segments: list[dict[str, Any]]) -> None:
-        self._manifest.segments, self._manifest.norms = segments, None
-        self._manifest.write(self.folder)
+        manifest = replace(self._manifest, segments=segments, norms=None)
+        manifest.write(self.folder)
+        self._manifest = manifest
         self._committed = Snapshot(self.folder, self._manifest, self._method, self._committed)
 
     def _keep_norms(self) -> None:
@@ -307,8 +342,9 @@ class Index:
         if self._manifest.norms is None and self._manifest.segments:
             name = f"norms-{self._manifest.generation + 1:08d}.npy"
             size = write_array(self.folder / name, self._committed.norms)
-            self._manifest.norms = {"file": name, "bytes": size}
-            self._manifest.write(self.folder)
+            manifest = replace(self._manifest, norms={"file": name, "bytes": size})
+            manifest.write(self.folder)
+            self._manifest = manifest
             sweep(self.folder, self._manifest)
 
     def close(self) -> None:
@@ -318,7 +354,8 @@ class Index:
         if self._lock is not None:
             try:
                 self.flush()
-                self._keep_norms()
+                with self._changing():
+                    self._keep_norms()
             finally:
                 lock, self._lock = self._lock, None
                 release(lock)
