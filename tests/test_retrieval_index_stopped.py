@@ -101,4 +101,9 @@ def test_after_a_full_disk_what_was_added_waits_for_another_try(
                 with pytest.raises(StoreError, match="no space"):
                     index.flush()
         index.add(*IMAGES[3])
+        # Committed, and then it cannot be read back: nothing of it waits to be written a second time.
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "Snapshot", full)
+            with pytest.raises(StoreError, match="no space"):
+                index.flush()
     assert Index.open(tmp_path / "index").names == [name for name, _ in IMAGES[:4]]

@@ -213,11 +213,11 @@ class Index:
         """
         if self._torn:
             self._restore()
-        self._torn = True
+        self._torn, before = True, self._manifest
         try:
             yield
-        except HardnetMatchError:  # as told: the disk is full, and what was added waits for another try
-            self._torn = False
+        except HardnetMatchError:  # as told: the disk is full, and what was not committed waits for another try
+            self._torn = self._manifest is not before
             raise
         self._torn = False
 
