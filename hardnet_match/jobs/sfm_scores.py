@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -212,21 +213,20 @@ def _mapped(
 ) -> tuple[list[ModelSummary], list[list[int]]]:
     """The models of the mapping in the middle, which are left in `out`; and what each mapping came to."""
     made: list[tuple[list[int], Path, list[ModelSummary]]] = []
-    for seed in range(terms["seed"], terms["seed"] + terms["repeats"]):
-        where, models = out.with_name(f"{out.name}-{seed}"), []
-        try:
-            models = reconstruct(database, photos, where, terms["mapper"], seed=seed, overwrite=True)
-        except ReconstructionError as error:
-            log.info("%s: nothing could be reconstructed: %s", label, error)
-        counts = [models[0].registered, models[0].points] if models else [0, 0]
-        made.append((counts, where, models))
-    made.sort(key=lambda one: one[0])
-    _, chosen, models = made[(len(made) - 1) // 2]
-    shutil.rmtree(out, ignore_errors=True)
-    if models:
-        os.replace(chosen, out)
-    for _, where, _ in made:
-        shutil.rmtree(where, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{out.name}-", dir=out.parent) as scratch:
+        for seed in range(terms["seed"], terms["seed"] + terms["repeats"]):
+            where, models = Path(scratch) / str(seed), []
+            try:
+                models = reconstruct(database, photos, where, terms["mapper"], seed=seed, overwrite=True)
+            except ReconstructionError as error:
+                log.info("%s: nothing could be reconstructed: %s", label, error)
+            counts = [models[0].registered, models[0].points] if models else [0, 0]
+            made.append((counts, where, models))
+        made.sort(key=lambda one: one[0])
+        _, chosen, models = made[(len(made) - 1) // 2]
+        shutil.rmtree(out, ignore_errors=True)
+        if models:
+            os.replace(chosen, out)
     return models, [counts for counts, _, _ in made]
 
 
