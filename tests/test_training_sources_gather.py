@@ -69,6 +69,15 @@ def test_the_file_holds_what_memory_would(tmp_path: Path) -> None:
     assert (tmp_path / "other.h5").read_text() == "a diary"
 
 
+class Pressed(Noise):
+    """Ctrl-C comes while the fourth piece is read."""
+
+    def read(self, key: str) -> Piece:
+        if key == "piece 3":
+            raise KeyboardInterrupt
+        return super().read(key)
+
+
 def test_bad_pieces_are_named_and_the_rest_is_used(tmp_path: Path) -> None:
     source = Noise(bad=("piece 2", "piece 4"))
     source.matches = lambda: None  # type: ignore[method-assign, assignment, return-value]
@@ -81,12 +90,6 @@ def test_bad_pieces_are_named_and_the_rest_is_used(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_the_pieces_that_were_read(tmp_path: Path) -> None:
-    class Pressed(Noise):
-        def read(self, key: str) -> Piece:
-            if key == "piece 3":
-                raise KeyboardInterrupt
-            return super().read(key)
-
     with pytest.raises(KeyboardInterrupt):
         gather_to_file(Pressed(), tmp_path / "set.h5")
     assert not (tmp_path / "set.h5").exists()
@@ -103,12 +106,6 @@ def test_ctrl_c_keeps_the_pieces_that_were_read(tmp_path: Path) -> None:
 
 
 def test_pieces_of_other_settings_are_not_mixed_in(tmp_path: Path) -> None:
-    class Pressed(Noise):
-        def read(self, key: str) -> Piece:
-            if key == "piece 3":
-                raise KeyboardInterrupt
-            return super().read(key)
-
     with pytest.raises(KeyboardInterrupt):
         gather_to_file(Pressed(seed=5), tmp_path / "set.h5")
     found, _, _ = gather_to_file(Noise(), tmp_path / "set.h5")
